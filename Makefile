@@ -1,0 +1,45 @@
+# Two commands on a fresh machine with Python 3.11 to 3.13 and make:
+#   make run    set everything up and serve http://127.0.0.1:8000
+#   make test   set everything up and pass the tests
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export STENOBOX_DATA ?= $(CURDIR)/data
+# uv, where there is one, shares its cache between environments and is several times faster.
+UV := $(shell command -v uv 2>/dev/null)
+
+.PHONY: run test lint format constraints clean
+
+run: $(BIN)/.installed
+	@$(BIN)/stenobox serve
+
+test: $(BIN)/.installed-dev
+	@tools/find-chromium
+	@$(MAKE) --no-print-directory lint
+	@tools/run-tests
+
+lint: $(BIN)/.installed-dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(BIN)/.installed-dev
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+# An environment is rebuilt when what it is made from changes; otherwise these cost nothing.
+$(BIN)/.installed: pyproject.toml constraints.txt tools/install
+	@PYTHON="$(PYTHON)" UV="$(UV)" tools/install $(VENV) .
+	@touch $@
+
+$(BIN)/.installed-dev: $(BIN)/.installed
+	@PYTHON="$(PYTHON)" UV="$(UV)" tools/install $(VENV) ".[dev]"
+	@touch $@
+
+# The versions that were tested together, by name alone: no addresses, so any index will do.
+constraints: $(BIN)/.installed-dev
+	@UV="$(UV)" tools/freeze $(BIN)/python > constraints.txt.new && mv constraints.txt.new constraints.txt
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .coverage* dist

@@ -1,0 +1,328 @@
+"""What people and programs can do. The page, the API and the command line all call these; no rule lives in a route."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+import unicodedata
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
+from typing import Any
+
+from tasks import media, models, store, survey
+from tasks.capacity import Limits, Load, Request, changed, decide, never_fits, too_large
+from tasks.config import Config
+from tasks.db import Database
+from tasks.errors import StenoboxError
+from tasks.jobs import Job, Params, Source, State, is_id
+from tasks.languages import NAMES, find_code
+from tasks.planner import Planner
+from tasks.queue import Queue
+from tasks.survey import Survey
+
+logger = logging.getLogger(__name__)
+
+NAME_CHARACTERS = 255
+MOST_KEYS_SEEN = 1000
+LOOK_SECONDS = 0.1
+"""How old limits and load may be for the cheap check; the decision that counts reads them in its transaction."""
+
+
+@dataclass
+class Receiving:
+    """A place taken for a recording that arrives: write its bytes, then `queue` it."""
+
+    box: Box
+    job_id: str
+    source: Source
+    part: media.Part
+    limits: Limits
+    job: Job | None = None
+
+    def write(self, data: bytes | bytearray) -> None:
+        """Blocks on the disk. Raises StenoboxError too_large or disk_full."""
+        if self.part.size + len(data) > self.limits.max_bytes:
+            raise too_large(self.limits)
+        self.part.write(data)
+
+    def queue(self, params: Params, name: str | None = None) -> Job:
+        """All bytes are here: once this returns, the job survives any crash. Raises StenoboxError."""
+        if not self.part.size:
+            raise StenoboxError("empty_file", "The file is empty. Choose another one.", param="file")
+        try:
+            self.part.keep()
+        except StenoboxError:
+            self.box.get(self.job_id)  # deleted meanwhile, and its folder with it: that is what to say
+            raise
+        source = replace(self.source, bytes=self.part.size, name=clean_name(name or self.source.name))
+        job = store.queue_if_receiving(self.box.database, self.job_id, source, params)
+        if job is None:
+            raise StenoboxError("not_found", "The job was deleted while its recording arrived.")
+        self.job = job
+        self.box.queue.wake(job.id)
+        return job
+
+
+@dataclass
+class Box:
+    """Everything the faces need: the configuration, the database and the queue."""
+
+    config: Config
+    database: Database
+    queue: Queue
+    planner: Planner = field(init=False)
+    receiver: str = field(init=False, default_factory=lambda: uuid.uuid4().hex)
+    _seen: tuple[float, Limits, Load] = field(init=False)
+    _seen_of: dict[str, tuple[float, int]] = field(init=False, default_factory=dict)
+    _fixed: bool = field(init=False)
+    _broken: set[str] = field(init=False, default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.planner = Planner(self.config, self.database)
+        self._seen = (-LOOK_SECONDS, self.planner.limits(), Load())
+        self._fixed = self.planner.slots_are_fixed()
+
+    def limits(self) -> Limits:
+        """The limits in force."""
+        return self.planner.limits()
+
+    def load(self) -> Load:
+        """What the box holds now."""
+        return store.load(self.database)
+
+    def survey(self) -> Survey:
+        """What this box can hold and why, with what it holds now."""
+        try:
+            found = survey.take(self.config, self.planner, self.database)
+        except StenoboxError:  # the database is busy
+            return self.remembered_survey()
+        self._fixed = found.fixed
+        return found
+
+    def remembered_survey(self) -> Survey:
+        """The same from memory, without the load: never waits for the database."""
+        return survey.remember(self.config, self.planner, self._seen[1], self._fixed)
+
+    def look(self, submitter: str = "") -> None:
+        """Read limits and load for the cheap check, unless that was done a moment ago."""
+        if self.is_fresh(submitter):
+            return
+        now, limits, load = time.monotonic(), self.limits(), store.load(self.database, submitter)
+        if len(self._seen_of) >= MOST_KEYS_SEEN:
+            self._seen_of.clear()
+        self._seen_of[submitter] = (now, load.of_key)
+        self._seen = (now, limits, load)
+
+    def is_fresh(self, submitter: str = "") -> bool:
+        """Whether the cheap check has what it needs. Requests come by the thousand when the box is full."""
+        now = time.monotonic()
+        at, limits, _ = self._seen
+        if submitter and limits.per_key:  # whose jobs are counted: another one's count says nothing
+            at = min(at, self._seen_of.get(submitter, (-LOOK_SECONDS, 0))[0])
+        return now - at < LOOK_SECONDS
+
+    def check_room(self, size: int | None, model: str = "", submitter: str = "") -> None:
+        """The cheap look before a body is read; does not touch the disk while `is_fresh`. size: its bytes, None if
+        unknown; model: "" if not known yet; submitter: whose it is. Raises the refusal."""
+        self.look(submitter)
+        _, limits, load = self._seen
+        _, of_key = self._seen_of.get(submitter, (0.0, 0))
+        refusal = decide(limits, replace(load, of_key=of_key), self.request(size, model))
+        if refusal is not None:
+            raise refusal
+
+    def request(self, size: int | None, model: str) -> Request:
+        """A request as admission sees it. model: "" if not known yet."""
+        fits = None  # also while the model is not known yet: see `params`
+        if model and not self.planner.plan(model).maximum and not self.planner.slots_are_fixed():
+            fits = self.planner.largest_that_fits()
+        return Request(size, model, shutil.disk_usage(self.config.data).free, fits)
+
+    def params(self, model: str | None, language: str | None) -> Params:
+        """Check what was asked for, see `check_params`. Raises also never_fits, unless a person fixed the slots."""
+        params = check_params(self.config, model or self.limits().model, language)
+        request = self.request(None, params.model)
+        if request.fits is not None:
+            raise never_fits(request)
+        return params
+
+    @contextmanager
+    def receive(
+        self, name: str, size: int | None = None, kind: str = "upload", submitter: str = ""
+    ) -> Iterator[Receiving]:
+        """Take a place and a folder for a recording. Both are given back unless it was queued inside the block.
+
+        name: the uploader's own; size: bytes as announced, None if unknown; submitter: whose it is.
+        Raises the refusal.
+        """
+        self._give_back()
+        source = Source(kind, clean_name(name), size)
+        limits = self.limits()
+        first, request = self.planner.first(), self.request(size, "")
+        job_id = store.admit(self.database, first, request, source, self.receiver, submitter)
+        receiving = None
+        try:
+            with media.Part(self.config, job_id) as part:
+                self.queue.warm(job_id)
+                receiving = Receiving(self, job_id, source, part, limits)
+                yield receiving
+        finally:
+            if receiving is None or receiving.job is None:
+                self._broken.add(job_id)
+                self._give_back()
+
+    def _look_again(self) -> None:
+        """A place was freed here: what was seen before is not to refuse anyone."""
+        self._seen = (-LOOK_SECONDS, *self._seen[1:])
+
+    def _give_back(self) -> None:
+        """Remove uploads that broke. A busy database is asked again with the next upload."""
+        for job_id in list(self._broken):
+            try:
+                store.drop_if_receiving(self.database, job_id)
+            except StenoboxError as error:
+                logger.warning("job %s: its place is not given back yet: %s", job_id, error.message)
+                return
+            media.remove(self.config, job_id)
+            self._broken.discard(job_id)
+            self._look_again()
+
+    def submit_sample(self, model: str | None = None, submitter: str = "") -> Job:
+        """Submit the recording that comes with Stenobox. submitter: whose it is."""
+        params = self.params(model, None)
+        data = models.SAMPLE.read_bytes()
+        with self.receive("Sample recording.flac", len(data), "sample", submitter) as receiving:
+            receiving.write(data)
+            return receiving.queue(params)
+
+    def change_settings(self, changes: dict[str, Any], by: str) -> Limits:
+        """Change fields of Limits, obeyed from the next decision on, all or none. A None takes a change back.
+
+        slots: also "auto", for 0; by: who, for the record of changes. Returns the limits in force.
+        Raises StenoboxError unknown_field, invalid_value or unknown_model.
+        """
+        values = {name: self.check_setting(name, value) for name, value in changes.items()}
+        limits = store.change_limits(self.database, self.planner.first(), values, by)
+        if "model" in values or "slots" in values:
+            limits = self.limits()  # what is recommended goes with the model
+        self._seen = (-LOOK_SECONDS, limits, self._seen[2])
+        self._wake(limits)
+        return limits
+
+    def check_setting(self, name: str, value: Any) -> Any:
+        """The value as it would be kept; None stays None. Raises as `change_settings`."""
+        if value is None and name in Limits.__struct_fields__:
+            return None
+        checked = changed(self._seen[1], {name: 0 if (name, value) == ("slots", "auto") else value})
+        if name == "model":
+            models.find(self.config, checked[name])
+        return checked[name]
+
+    def _wake(self, limits: Limits) -> None:
+        """Start at once what now may run: a message for each free slot."""
+        if limits.intake == "paused":
+            return
+        active = store.list_active(self.database)
+        free = limits.slots - sum(job.state == State.RUNNING for job in active)
+        for job in [job for job in active if job.state == State.QUEUED][: max(0, free)]:
+            self.queue.wake(job.id)
+
+    def get(self, job_id: str) -> Job:
+        """Raises StenoboxError not_found, also for what can't be an id."""
+        job = store.get(self.database, job_id) if is_id(job_id) else None
+        if job is None:
+            raise StenoboxError("not_found", "There is no such job. It may have been deleted.")
+        return job
+
+    def cancel(self, job_id: str) -> Job:
+        """Stop a job that waits or runs. A running one becomes canceled within seconds.
+
+        Raises StenoboxError not_found or wrong_state.
+        """
+        job = store.cancel(self.database, self.get(job_id).id)
+        if job is None:
+            raise _wrong_state(self.get(job_id), "canceled")
+        self._look_again()
+        return job
+
+    def retry(self, job_id: str) -> Job:
+        """Try a failed or canceled job again, with the parameters it had. Raises not_found, wrong_state, queue_full."""
+        job = store.retry(self.database, self.planner.first(), self.get(job_id).id)
+        if job is None:
+            raise _wrong_state(self.get(job_id), "tried again")
+        self.queue.wake(job.id)
+        return job
+
+    def delete(self, job_id: str) -> None:
+        """Remove a job, its recording and its transcript, whatever it is doing. Raises not_found."""
+        if not store.delete(self.database, self.get(job_id).id):
+            raise StenoboxError("not_found", "There is no such job. It may have been deleted.")
+        media.remove(self.config, job_id)
+        self._look_again()
+
+    def transcript(self, job: Job) -> dict[str, Any]:
+        """The transcript of a completed job (design section 10). Raises StenoboxError not_finished."""
+        if job.state != State.COMPLETED or job.result is None:
+            sentence = {
+                State.FAILED: "This job failed, so it has no transcript. Its error says why.",
+                State.CANCELED: "This job was canceled, so it has no transcript. Try it again to get one.",
+            }.get(job.state, "This job has not finished yet. Ask again when its state is completed.")
+            raise StenoboxError("not_finished", sentence)
+        path = media.transcript(self.config, job.id, job.result)
+        try:
+            transcript: dict[str, Any] = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            raise StenoboxError("not_found", "The transcript was deleted.") from None
+        return transcript
+
+
+def check_params(config: Config, model: str | None, language: str | None) -> Params:
+    """Check what was asked for. Empty means the default model and a detected language.
+
+    Raises StenoboxError unknown_model or unknown_language.
+    """
+    found = models.find(config, model or config.model)
+    if not language or language.strip().lower() == "auto":
+        return Params(found.name)
+    code = find_code(language)
+    if code is None:
+        raise StenoboxError(
+            "unknown_language",
+            f"There is no language {language[:40]!r}. Send a code such as en or de, "
+            "or leave it out to have the language detected.",
+            param="language",
+        )
+    if code not in found.languages:
+        known = ", ".join(NAMES[c] for c in found.languages[:8])
+        raise StenoboxError(
+            "unknown_language",
+            f"The model {found.name} does not know {NAMES[code]}. It knows {known}. Choose another model.",
+            param="language",
+        )
+    return Params(found.name, code)
+
+
+def clean_name(name: str) -> str:
+    """An uploader's file name as data: its last part, without control characters, not endless.
+
+    It is shown, never used as a path; the direction marks of right-to-left text stay (pages isolate them), and so do
+    the joiners that Persian and emoji are written with. Other scripts' spaces become plain ones.
+    """
+    name = name.replace("\\", "/").rpartition("/")[2]
+    name = "".join(" " if unicodedata.category(c) == "Zs" else c for c in name)
+    name = "".join(c for c in name if c.isprintable() or c in "\u200c\u200d\u200e\u200f").strip()
+    if len(name) > NAME_CHARACTERS:
+        suffix = PurePosixPath(name).suffix
+        if len(suffix) > 9:  # no file type, just a late dot
+            suffix = ""
+        name = name.removesuffix(suffix)[: NAME_CHARACTERS - len(suffix) - 1] + "…" + suffix
+    return name or "recording"
+
+
+def _wrong_state(job: Job, done: str) -> StenoboxError:
+    return StenoboxError("wrong_state", f"This job is {job.state} and can't be {done}.")

@@ -1,0 +1,228 @@
+"""Admission: whether one more job fits, and when to come back if not.
+
+`decide` is pure: the same limits, load and request give the same answer, so one table of cases tests it all.
+It runs twice for each submission: on a cheap read before the body is read, and inside the transaction that inserts.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from tasks.config import Config
+from tasks.errors import StenoboxError
+
+FIRST_GUESS_SECONDS = 30.0
+"""What a job is taken to need until this box has finished one."""
+LONGEST_RETRY_AFTER = 120
+"""Common clients (OpenAI's SDK) stop retrying when told to wait longer than this many seconds."""
+SPARE_BYTES = 512 * 2**20
+"""What an upload must leave free on the disk, for the databases and decoded sound."""
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What a person allows and may change while it runs. Rows of the settings table; first values by `first_limits`."""
+
+    slots: Annotated[int, Meta(ge=0, le=16, description="jobs at once; 0: as many as the arithmetic recommends")]
+    queue_limit: Annotated[int, Meta(ge=0, le=100_000, description="jobs that may wait beyond the slots")]
+    max_bytes: Annotated[int, Meta(ge=1, le=2**50, description="largest upload in bytes")]
+    max_seconds: Annotated[float, Meta(gt=0, le=365 * 86_400, description="longest recording in seconds")]
+    fail_fast: Annotated[bool, Meta(description="refuse when every slot is busy, whatever queue_limit says")] = False
+    intake: Annotated[
+        Literal["open", "paused", "draining"],
+        Meta(description="open; paused: nothing starts or is taken; draining: what waits still runs"),
+    ] = "open"
+    model: Annotated[str, Meta(min_length=1, max_length=64, description="model of jobs that name none")] = "demo"
+    per_key: Annotated[int, Meta(ge=0, le=100_000, description="active jobs of one key; 0: no limit")] = 0
+    keep_days: Annotated[float, Meta(ge=0, le=36_500, description="days until a finished job goes; 0: never")] = 0.0
+
+    @property
+    def places(self) -> int:
+        """Jobs that may be active at once."""
+        return self.slots + (0 if self.fail_fast else self.queue_limit)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What the box holds now.
+
+    job_seconds: mean processing time of the last completed jobs, None before the first. remaining: estimated seconds
+    of work left in each running job; waiting: in each queued one, in line. of_key: active jobs of the key that asks;
+    guard: what the pressure guard does (see `guard`).
+    """
+
+    receiving: int = 0
+    queued: int = 0
+    running: int = 0
+    job_seconds: float | None = None
+    remaining: tuple[float, ...] = ()
+    waiting: tuple[float, ...] = ()
+    of_key: int = 0
+    guard: str = "calm"
+
+    @property
+    def active(self) -> int:
+        return self.receiving + self.queued + self.running
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked for. bytes: size of the upload, None when the client didn't say; disk_free: bytes; fits: the
+    largest model that fits this box when the one asked for doesn't, "" when none does, None when it fits."""
+
+    bytes: int | None = None
+    model: str = ""
+    disk_free: int | None = None
+    fits: str | None = None
+
+
+def decide(limits: Limits, load: Load, request: Request) -> StenoboxError | None:
+    """None when the request fits; otherwise the refusal, with a time to come back if waiting helps.
+
+    What can never work comes first, then what a person has decided, then what time will change.
+    """
+    if request.bytes is not None and request.bytes > limits.max_bytes:
+        return too_large(limits)
+    if request.fits is not None:
+        return never_fits(request)
+    if limits.intake != "open":
+        return _closed(limits, load)
+    if request.disk_free is not None and request.disk_free < (request.bytes or 0) + SPARE_BYTES:
+        return StenoboxError(
+            "disk_full", "The disk of this box is almost full. Delete some jobs, or try later.", retry_after=120
+        )
+    wait = retry_after(limits, load)
+    if load.guard in ("hold", "unload", "stop"):
+        return StenoboxError(
+            "memory_pressure",
+            f"The box is short of memory and takes nothing new until it has recovered. Try again in {wait} s.",
+            retry_after=wait,
+        )
+    if limits.per_key and load.of_key >= limits.per_key:
+        return StenoboxError(
+            "key_limit",
+            f"Your key has {load.of_key} active jobs, as many as it may have. Try again in {wait} s, "
+            "when one of them is done.",
+            retry_after=wait,
+        )
+    if load.active >= limits.places:
+        return StenoboxError(
+            "queue_full",
+            f"The box is full: {load.running} running, {load.queued + load.receiving} waiting, "
+            f"room for {limits.places}. Try again in {wait} s.",
+            retry_after=wait,
+        )
+    return None
+
+
+def too_large(limits: Limits) -> StenoboxError:
+    """The refusal of an upload over the size limit."""
+    return StenoboxError(
+        "too_large",
+        f"The file is larger than {limits.max_bytes:,} bytes, the most this box takes. "
+        "Send a shorter or more compressed recording, or ask the operator to raise the limit on the Limits page.",
+        param="file",
+    )
+
+
+def never_fits(request: Request) -> StenoboxError:
+    """The refusal of a model that this box can't hold, naming what would fit."""
+    advice = f"The largest that fits is {request.fits}." if request.fits else "No model fits: it needs more memory."
+    return StenoboxError(
+        "never_fits", f"The model {request.model} does not fit into the memory of this box. {advice}", param="model"
+    )
+
+
+def _closed(limits: Limits, load: Load) -> StenoboxError:
+    if limits.intake == "paused":
+        return StenoboxError("paused", "The operator has paused this box. Try again later.", retry_after=120)
+    return StenoboxError(
+        "draining", "This box is finishing what it has and takes nothing new. Try again later.", retry_after=120
+    )
+
+
+def retry_after(limits: Limits, load: Load) -> int:
+    """What a client is told to wait: `seconds_until_room`, but not so long that it gives up."""
+    return min(LONGEST_RETRY_AFTER, seconds_until_room(limits, load))
+
+
+def seconds_until_room(limits: Limits, load: Load) -> int:
+    """Whole seconds until a place should be free: until enough of what is here has finished."""
+    above = max(1, load.active - limits.places + 1)
+    ends = ends_in(limits, load)
+    # Uploads under way will be jobs too, of a length nobody knows yet.
+    seconds = ends[above - 1] if above <= len(ends) else (load.job_seconds or FIRST_GUESS_SECONDS) * above
+    return max(1, math.ceil(seconds))
+
+
+def ends_in(limits: Limits, load: Load) -> list[float]:
+    """Estimated seconds until each job is done, soonest first, when the slots take the queue in line."""
+    return sorted([*load.remaining, *_queue_ends(limits, load)])
+
+
+def queue_seconds(limits: Limits, load: Load, position: int) -> float | None:
+    """Estimated seconds until the job at this place in the queue (1 is next) is done; None before anything was
+    measured."""
+    if load.job_seconds is None or position > len(load.waiting):
+        return None
+    return _queue_ends(limits, load)[position - 1]
+
+
+def _queue_ends(limits: Limits, load: Load) -> list[float]:
+    """When each queued job is done, in line. With fewer slots than running jobs the last of those free the slots."""
+    free = [0.0] * (limits.slots - len(load.remaining)) + sorted(load.remaining)[-limits.slots :]
+    heapq.heapify(free)
+    ends = []
+    for seconds in load.waiting:
+        ends.append(heapq.heappop(free) + seconds)
+        heapq.heappush(free, ends[-1])
+    return ends
+
+
+def first_limits(config: Config, slots: int) -> Limits:
+    """The limits before a person changes any. slots: the operator's number, or what the arithmetic recommends."""
+    return Limits(max(1, slots), config.queue_limit, config.max_bytes, config.max_seconds, model=config.model)
+
+
+def span(name: str) -> tuple[float, float]:
+    """The least and the greatest value of a limit that is a number."""
+    (meta,) = (m for m in get_type_hints(Limits, include_extras=True)[name].__metadata__ if isinstance(m, Meta))
+    low = meta.gt if meta.ge is None else meta.ge
+    return float(low or 0), float(meta.le or 0)
+
+
+def changed(limits: Limits, changes: dict[str, Any]) -> dict[str, Any]:
+    """Values for the changed fields, text converted. Raises StenoboxError unknown_field or invalid_value."""
+    values = {}
+    for name, value in changes.items():
+        if name not in Limits.__struct_fields__:
+            known = ", ".join(Limits.__struct_fields__)
+            raise StenoboxError(
+                "unknown_field", f"There is no setting {name[:40]!r}. There are: {known}.", param=name[:40]
+            )
+        try:
+            result = msgspec.convert(msgspec.structs.asdict(limits) | {name: value}, Limits, strict=False)
+        except msgspec.ValidationError as error:
+            raise StenoboxError(
+                "invalid_value", f"{name} can't be {str(value)[:40]!r}: {_reason(name, error)}.", param=name
+            ) from None
+        values[name] = getattr(result, name)
+    return values
+
+
+def _reason(name: str, error: msgspec.ValidationError) -> str:
+    hint = get_type_hints(Limits)[name]
+    if get_origin(hint) is Literal:
+        return f"it must be one of {', '.join(get_args(hint))}"
+    if hint is bool:
+        return "it must be true or false"
+    if hint is str:
+        return str(error).partition(" - at")[0].replace("`", "").replace("Expected", "expected")
+    low, high = span(name)
+    kind = "a whole number" if hint is int else "a number"
+    return f"it must be {kind} " + f"{'above' if name == 'max_seconds' else 'from'} {low:,.0f} to {high:,.0f}"

@@ -1,0 +1,114 @@
+"""Child processes: only these touch native code or hostile bytes, and none outlives its parent.
+
+The parent spawns through one thread that never ends, because Linux sends a child its parent-death signal when the
+*thread* that spawned it ends (prctl(2), PR_SET_PDEATHSIG).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+_PR_SET_PDEATHSIG = 1
+_spawner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spawner")
+
+STOP_SECONDS = 2.0
+"""What a child gets between SIGTERM and SIGKILL."""
+
+# Only what a child needs: no keys, tokens or passwords of the operator's.
+_PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "HOME", "STENOBOX_DATA", "CUDA_VISIBLE_DEVICES",
+              "LD_LIBRARY_PATH", "SSL_CERT_FILE", "HTTPS_PROXY", "https_proxy", "NO_PROXY",
+              "no_proxy", "HF_ENDPOINT", "HF_HUB_OFFLINE")  # fmt: skip
+
+
+def environment(**more: str) -> dict[str, str]:
+    """A clean environment for a child, plus `more`."""
+    kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    kept |= {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+    return kept | {"PYTHONUNBUFFERED": "1", "MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "65536"} | more
+
+
+def spawn(module: str, *arguments: str, env: dict[str, str], **options: Any) -> subprocess.Popen[bytes]:
+    """Start `python -m module arguments` as the leader of its own session. options: as for subprocess.Popen."""
+    command = [sys.executable, "-P", "-m", module, *arguments]
+    options = {"stdin": subprocess.DEVNULL, "start_new_session": True, "cwd": Path("/"), **options}
+    env = env | {"STENOBOX_PARENT": str(os.getpid())}
+    process: subprocess.Popen[bytes] = _spawner.submit(lambda: subprocess.Popen(command, env=env, **options)).result()
+    return process
+
+
+def die_with_parent(*, expendable: bool = True) -> None:
+    """Called first by every child: be killed as soon as the parent is gone, however it went.
+
+    expendable: whether the kernel should take this process before others when memory runs out.
+    """
+    parent = int(os.environ.get("STENOBOX_PARENT", "0"))
+    if not parent:
+        return
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if expendable:  # never the worker or the web
+            with contextlib.suppress(OSError):
+                Path("/proc/self/oom_score_adj").write_text("500")
+    threading.Thread(target=_watch, args=(parent,), daemon=True, name="parent-watch").start()
+
+
+def _watch(parent: int) -> None:
+    # Also covers a parent that died before prctl, and systems without it.
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def stop(process: subprocess.Popen[bytes], seconds: float = STOP_SECONDS) -> None:
+    """End a child and all it started: SIGTERM, then SIGKILL after `seconds`. Returns when it is gone."""
+    if process.poll() is not None:
+        return
+    _signal_group(process, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+    # What it started may not have obeyed. The group's number is nobody else's while one of its processes lives.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL a child and all it started. Returns when it is gone."""
+    _signal_group(process, signal.SIGKILL)
+    process.wait()
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, number)
+
+
+class ChildDied(Exception):
+    """A child ended before it had answered. ending: how, in words; deliberate: whether we ended it ourselves."""
+
+    def __init__(self, who: str, ending: str, *, deliberate: bool = False) -> None:
+        super().__init__(f"the {who} {ending}")
+        self.ending = ending
+        self.deliberate = deliberate
+
+
+def ending(returncode: int) -> str:
+    """How a process ended, in words: "was killed (SIGKILL)", "crashed (SIGSEGV)", "left with status 3"."""
+    if returncode >= 0:
+        return f"left with status {returncode}"
+    try:
+        name = signal.Signals(-returncode).name
+    except ValueError:  # a real-time signal
+        name = f"signal {-returncode}"
+    return f"was killed ({name})" if name in ("SIGKILL", "SIGTERM", "SIGINT") else f"crashed ({name})"

@@ -1,0 +1,142 @@
+"""What the operator decides before the start, from the environment: read once, frozen, refused when wrong.
+
+What a person may change while it runs (slots, queue length, …) is a setting: a row of the settings table,
+whose first value comes from here (see `store.settings`). A changed row wins.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+import platformdirs
+from msgspec import Meta
+
+
+class ConfigError(Exception):
+    """A variable has a value that can't be used; the sentence names it and gives an example."""
+
+
+_Positive = Annotated[float, Meta(gt=0, le=86_400)]
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """One field for each variable: `data` is STENOBOX_DATA and so on; the example is the first of `examples`."""
+
+    data: Annotated[Path, Meta(description="folder for everything the program writes", examples=["/data"])]
+    host: Annotated[str, Meta(description="address to listen on", examples=["127.0.0.1"])] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535, description="port to listen on", examples=["8000"])] = 8000
+    hosts: Annotated[
+        str, Meta(description="names people reach the box by, with commas", examples=["stenobox.example.org"])
+    ] = ""
+    model: Annotated[str, Meta(min_length=1, description="model of jobs that name none", examples=["small"])] = "demo"
+    device: Annotated[Literal["auto", "cpu", "cuda"], Meta(description="where models run", examples=["auto"])] = "auto"
+    cpus: Annotated[int, Meta(ge=0, le=1024, description="CPUs to use, 0 for all", examples=["4"])] = 0
+    slots: Annotated[int, Meta(ge=0, le=16, description="jobs that run at once, or auto", examples=["2"])] = 0
+    queue_limit: Annotated[
+        int, Meta(ge=0, le=100_000, description="jobs that may wait, 0 to refuse at once", examples=["20"])
+    ] = 20
+    max_bytes: Annotated[int, Meta(ge=1, description="largest upload in bytes", examples=["2000000000"])] = (
+        2_000_000_000
+    )
+    max_seconds: Annotated[
+        float, Meta(gt=0, le=365 * 86_400, description="longest recording in seconds", examples=["14400"])
+    ] = 4 * 3600.0
+    engine_idle: Annotated[_Positive, Meta(description="seconds before an idle engine leaves", examples=["300"])] = (
+        300.0
+    )
+    lease: Annotated[float, Meta(ge=2, le=3600, description="seconds a silent worker keeps a job", examples=["30"])] = (
+        30.0
+    )
+    grace: Annotated[float, Meta(ge=1, le=300, description="seconds to leave after SIGTERM", examples=["10"])] = 10.0
+
+    @property
+    def jobs_db(self) -> Path:
+        return self.data / "jobs.db"
+
+    @property
+    def queue_db(self) -> Path:
+        return self.data / "huey.db"
+
+    @property
+    def media(self) -> Path:
+        return self.data / "media"
+
+    @property
+    def models(self) -> Path:
+        return self.data / "models"
+
+    @property
+    def allowed_hosts(self) -> list[str]:
+        """Host names that requests may carry: loopback always, and what the operator named."""
+        named = [name.strip() for name in self.hosts.split(",") if name.strip()]
+        return ["localhost", "127.0.0.1", "[::1]", *named]
+
+
+VARIABLES: dict[str, str] = {name: f"STENOBOX_{name.upper()}" for name in Config.__struct_fields__}
+_FALLBACKS = {"port": "PORT"}  # what Fly, Railway and most hosts set
+
+
+def from_env(env: Mapping[str, str] | None = None) -> Config:
+    """Read the configuration from env (default: this process's environment).
+
+    Raises ConfigError with the variable, its value and an example.
+    """
+    env = os.environ if env is None else env
+    values: dict[str, Any] = {}
+    for field, variable in VARIABLES.items():
+        given = (name for name in (variable, _FALLBACKS.get(field, variable)) if env.get(name, "").strip())
+        if name := next(given, None):
+            values[field] = _convert(field, name, env[name].strip())
+    values.setdefault("data", Path(platformdirs.user_data_dir("stenobox", appauthor=False)))
+    config = Config(**values)
+    _check_host(config)
+    return config
+
+
+def _convert(field: str, variable: str, text: str) -> Any:
+    hint = get_type_hints(Config, include_extras=True)[field]
+    meta = next(m for m in reversed(hint.__metadata__) if m.examples)
+    if field == "slots" and text == "auto":
+        return 0
+    if field == "data":
+        try:
+            return Path(text).expanduser().absolute()
+        except RuntimeError:
+            raise ConfigError(
+                f"{variable}={text!r} can't be used as {meta.description}: there is no such user. "
+                f"For example: {variable}={meta.examples[0]}"
+            ) from None
+    try:
+        return msgspec.convert(text, hint, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(
+            f"{variable}={text!r} can't be used as {meta.description}: {_reason(hint, error)}. "
+            f"For example: {variable}={meta.examples[0]}"
+        ) from None
+
+
+def _reason(hint: Any, error: msgspec.ValidationError) -> str:
+    choices = next((h for h in get_args(hint) if get_origin(h) is Literal), None)
+    if choices is not None:
+        return f"it must be one of {', '.join(get_args(choices))}"
+    return re.sub(r"`(\w+)`", r"\1", str(error)).replace("Expected ", "expected ", 1)
+
+
+def _check_host(config: Config) -> None:
+    """There is no login yet, so an address that others can reach needs the operator's explicit word."""
+    try:
+        loopback = ipaddress.ip_address(config.host).is_loopback
+    except ValueError:
+        loopback = config.host == "localhost"
+    if not loopback and not config.hosts:
+        raise ConfigError(
+            f"STENOBOX_HOST={config.host!r} can be reached by others, and anyone who reaches it can use it: there is "
+            "no login yet. If only people you trust can reach it, name the host they use. "
+            "For example: STENOBOX_HOSTS=stenobox.lan"
+        )

@@ -1,0 +1,263 @@
+"""The jobs database: one SQLite file in WAL mode, opened so that a commit is on disk when it returns."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from pysqlite3 import dbapi2 as sqlite
+from sqlalchemy import event
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DatabaseError, OperationalError
+
+from tasks.config import Config
+from tasks.errors import StenoboxError
+
+SCHEMA = "0002"
+"""The newest migration. A test holds it equal to Alembic's head."""
+
+BUSY_SECONDS = 10.0
+
+metadata = sa.MetaData()
+
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("kind", sa.String(32), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("stage", sa.String(16)),
+    sa.Column("progress", sa.Float, nullable=False, default=0.0),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("queued_at", sa.Float),
+    sa.Column("started_at", sa.Float),
+    sa.Column("finished_at", sa.Float),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("crashes", sa.Integer, nullable=False, default=0),
+    sa.Column("cancel_requested", sa.Boolean, nullable=False, default=False),
+    sa.Column("receiver", sa.String(32)),
+    sa.Column("token", sa.String(32)),
+    sa.Column("worker", sa.String(32)),
+    sa.Column("lease_until", sa.Float),
+    sa.Column("source_type", sa.String(16), nullable=False),
+    sa.Column("source_name", sa.Text, nullable=False),
+    sa.Column("source_bytes", sa.BigInteger),
+    sa.Column("source_seconds", sa.Float),
+    sa.Column("params", sa.JSON, nullable=False),
+    sa.Column("error_code", sa.String(32)),
+    sa.Column("error_message", sa.Text),
+    sa.Column("note", sa.Text),
+    sa.Column("result", sa.String(64)),
+    sa.Column("submitter", sa.String(64), nullable=False, server_default=sa.text("''")),
+    sa.Column("turn", sa.Integer, nullable=False, server_default=sa.text("0")),
+    sa.Column("work_seconds", sa.Float),
+    # The states are literals here and in every query that counts them: a bound IN (?, ?) can't use a partial index.
+    sa.Index("jobs_active", "state", "turn", "queued_at", "id", sqlite_where=sa.text("finished_at IS NULL")),
+    sa.Index("jobs_created", "created_at", "id"),
+    sa.Index("jobs_finished", "finished_at", sqlite_where=sa.text("finished_at IS NOT NULL")),
+)
+
+settings = sa.Table(
+    "settings",
+    metadata,
+    sa.Column("name", sa.String(32), primary_key=True),
+    sa.Column("value", sa.JSON, nullable=False),
+    sa.Column("changed_at", sa.Float, nullable=False),
+)
+
+
+changes = sa.Table(
+    "changes",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Column("name", sa.String(32), nullable=False),
+    sa.Column("old", sa.JSON, nullable=False),
+    sa.Column("new", sa.JSON, nullable=False),
+)
+
+measurements = sa.Table(
+    "measurements",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("model", sa.String(64), nullable=False),
+    sa.Column("compute_type", sa.String(16), nullable=False),
+    sa.Column("windows", sa.Integer, nullable=False),
+    sa.Column("aligned", sa.Boolean, nullable=False),
+    sa.Column("base", sa.BigInteger, nullable=False),
+    sa.Column("load", sa.BigInteger, nullable=False),
+    sa.Column("job", sa.BigInteger, nullable=False),
+    sa.Column("audio_seconds", sa.Float, nullable=False),
+    sa.Column("work_seconds", sa.Float, nullable=False),
+    sa.Column("beside", sa.Integer, nullable=False),
+    sa.Index("measurements_model", "model", "id"),
+)
+
+samples = sa.Table(
+    "samples",
+    metadata,
+    sa.Column("at", sa.Float, primary_key=True),
+    sa.Column("memory_used", sa.BigInteger, nullable=False),
+    sa.Column("memory_limit", sa.BigInteger, nullable=False),
+    sa.Column("swapped", sa.BigInteger, nullable=False),
+    sa.Column("stalled", sa.Float),
+    sa.Column("cpu", sa.Float, nullable=False),
+    sa.Column("response_seconds", sa.Float),
+    sa.Column("oom_kills", sa.Integer, nullable=False),
+    sa.Column("running", sa.Integer, nullable=False),
+    sa.Column("queued", sa.Integer, nullable=False),
+    sa.Column("guard", sa.String(16), nullable=False),
+)
+
+
+class SchemaError(Exception):
+    """The database can't be used by this version; the sentence says why and what to do."""
+
+
+def check_sqlite_version(version: tuple[int, ...] = sqlite.sqlite_version_info) -> None:
+    """Refuse a SQLite whose WAL can corrupt a database used from two processes.
+
+    Fixed in 3.51.3, 3.50.7 and 3.44.6 (https://sqlite.org/wal.html, "WAL-reset bug").
+    """
+    if not (version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)):
+        raise SchemaError(
+            f"SQLite {'.'.join(map(str, version))} can corrupt a database that two processes use. "
+            "Install pysqlite3 0.6.1 or newer, which carries a fixed one."
+        )
+
+
+class Database:
+    """A pool of connections to one file. Reads go on while one write is under way; writes take turns."""
+
+    def __init__(self, path: Path, *, busy_seconds: float = BUSY_SECONDS) -> None:
+        check_sqlite_version()
+        self.engine = sa.create_engine(
+            sa.URL.create("sqlite", database=str(path)),  # not a string: a folder's name may hold "?" or "%"
+            module=sqlite,
+            connect_args={"timeout": busy_seconds, "check_same_thread": False},
+            pool_size=8,
+            max_overflow=32,
+        )
+        event.listen(self.engine, "connect", _prepare)
+        event.listen(self.engine, "begin", _begin)
+        # SQLite's own busy wait is unfair between threads: one lock here keeps the longest wait eight times shorter.
+        self._turn = threading.Lock()
+        self._busy_seconds = busy_seconds
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection that sees one snapshot. Raises StenoboxError database_busy."""
+        with _sentences(), self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A connection holding the write lock from its first statement; committed and on disk at the end.
+
+        Raises StenoboxError database_busy or disk_full; then nothing was written.
+        """
+        if not self._turn.acquire(timeout=self._busy_seconds):
+            raise _busy()
+        try:
+            with _sentences(), self.engine.connect() as connection:
+                connection = connection.execution_options(begin="IMMEDIATE")
+                with connection.begin():
+                    yield connection
+        finally:
+            self._turn.release()
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def _prepare(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get('begin', 'DEFERRED')}")
+
+
+@contextmanager
+def _sentences() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        text = str(error.orig)
+        if "locked" in text or "busy" in text:
+            raise _busy() from error
+        if "disk is full" in text:
+            raise StenoboxError("disk_full", "The disk is full. Free some space and try again.") from error
+        raise
+
+
+def _busy() -> StenoboxError:
+    return StenoboxError(
+        "database_busy", "The database is busy. Nothing was lost; try again in a few seconds.", retry_after=5
+    )
+
+
+def prepare_data_folder(config: Config) -> None:
+    """Create the data folder, closed to other users."""
+    try:
+        for folder in (config.data, config.media, config.models):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SchemaError(
+            f"The data folder {config.data} can't be written: {error.strerror}. "
+            "Name another, for example STENOBOX_DATA=/data"
+        ) from None
+
+
+def open_database(config: Config) -> Database:
+    """Open the jobs database, creating or upgrading it first where needed. Raises SchemaError."""
+    prepare_data_folder(config)
+    database = Database(config.jobs_db)
+    with open(config.data / "migrate.lock", "w") as lock:
+        # One process at a time, from the first connection on: of two that turn a new file to WAL at once, one is told
+        # that it is locked, without any wait.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            if schema(database) != SCHEMA:
+                migrate(config, database)
+        except DatabaseError as error:
+            raise SchemaError(f"{config.jobs_db} can't be read as a database: {error.orig}.") from error
+    return database
+
+
+def schema(database: Database) -> str | None:
+    """The migration the file is at, or None for an empty file."""
+    with database.read() as connection:
+        if not sa.inspect(connection).has_table("alembic_version"):
+            return None
+        version: str | None = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+        return version
+
+
+def migrate(config: Config, database: Database) -> None:
+    """Bring the schema to SCHEMA. Raises SchemaError on a database of a newer version."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it talks while it is imported
+    from alembic import command  # 10 MB that a running process has no use for
+    from alembic.config import Config as Alembic
+
+    found = schema(database)
+    if found is not None and found > SCHEMA:
+        raise SchemaError(
+            f"{config.jobs_db} was written by a newer Stenobox (schema {found}, this version knows {SCHEMA}). "
+            "Install that version again, or restore a backup made with this one."
+        )
+    alembic = Alembic()
+    alembic.set_main_option("script_location", "tasks:migrations")
+    with database.write() as connection:
+        alembic.attributes["connection"] = connection
+        command.upgrade(alembic, "head")

@@ -1,0 +1,147 @@
+"""The engine process. Started by `process.EngineProcess`; leaves when told to or when its parent is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import queue
+import socket
+import sys
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks import children
+from tasks.engine.meter import Meter, Metered
+from tasks.engine.spec import Spec
+from tasks.jobs import Stage
+
+if TYPE_CHECKING:
+    from tasks.engine.recognizer import Recognizer
+
+logger = logging.getLogger(__name__)
+
+
+class Canceled(Exception):
+    """Raised inside a job's own thread once somebody asked to stop it."""
+
+
+class Request(Metered):
+    """One job inside the engine."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+        self.canceled = threading.Event()
+        self.aligner: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+
+
+class Child:
+    """Reads requests from the socket, runs each on a thread of its own, answers with events."""
+
+    def __init__(self, connection: socket.socket, spec: Spec) -> None:
+        self._connection = connection
+        self._spec = spec
+        self._sending = threading.Lock()
+        self._requests: dict[int, Request] = {}
+        self._threads = ThreadPoolExecutor(spec.slots, thread_name_prefix="job")
+        self._recognizer: Future[Recognizer] = Future()
+        self._meter = Meter()
+
+    def run(self) -> None:
+        """Load the model while requests already come in; return when told to quit."""
+        threading.Thread(target=self._load, daemon=True, name="load").start()
+        for line in self._connection.makefile("rb"):
+            message = json.loads(line)
+            match message["op"]:
+                case "transcribe":
+                    request = Request(message["id"])
+                    self._requests[request.number] = request
+                    self._threads.submit(self._answer, request, Path(message["sound"]), message["language"])
+                case "cancel" if known := self._requests.get(message["id"]):  # once: it may end meanwhile
+                    known.canceled.set()
+                    known.aligner.put({"folder": None, "note": None})
+                case "aligner" if known := self._requests.get(message["id"]):
+                    known.aligner.put(message)
+                case "quit":
+                    return
+
+    def _load(self) -> None:
+        try:
+            from tasks.engine.recognizer import Recognizer  # ten seconds and 900 MB
+
+            self._meter.imported()
+            self._recognizer.set_result(Recognizer(self._spec, self._meter))
+            self._meter.loaded()
+            self._send(event="ready")
+        except Exception as error:
+            logger.exception("model %s could not be loaded", self._spec.model)
+            self._send(
+                event="broken",
+                message=f"The model {self._spec.model} could not be loaded ({type(error).__name__}: "
+                f"{str(error)[:200]}). If its files are damaged, remove {self._spec.folder} and try again.",
+            )
+            os._exit(1)
+
+    def _answer(self, request: Request, sound: Path, language: str | None) -> None:
+        def on_progress(stage: Stage, progress: float) -> None:
+            if request.canceled.is_set():
+                raise Canceled
+            self._send(event="progress", id=request.number, stage=stage, progress=round(progress, 3))
+
+        def find_aligner(spoken: str) -> tuple[str | None, str | None]:
+            self._send(event="aligner", id=request.number, language=spoken)
+            with request.waiting():  # for a download, perhaps: that is not work
+                answer = request.aligner.get()
+            if request.canceled.is_set():
+                raise Canceled
+            return answer["folder"], answer["note"]
+
+        try:
+            recognizer = self._loaded(request)
+            with self._meter.metering(request):
+                transcript, note = recognizer.transcribe(sound, language, on_progress, find_aligner)
+            usage = asdict(self._meter.usage(request))
+            self._send(event="done", id=request.number, transcript=transcript, note=note, usage=usage)
+        except Canceled:
+            self._send(event="canceled", id=request.number)
+        except Exception as error:
+            logger.exception("request %d failed", request.number)
+            self._send(
+                event="failed",
+                id=request.number,
+                code="internal",
+                message=f"The model {self._spec.model} failed on this recording ({type(error).__name__}: "
+                f"{str(error)[:200]}). Try again, or try another model.",
+            )
+        finally:
+            del self._requests[request.number]
+
+    def _loaded(self, request: Request) -> Recognizer:
+        while not request.canceled.is_set():
+            with contextlib.suppress(TimeoutError):
+                return self._recognizer.result(timeout=0.2)
+        raise Canceled
+
+    def _send(self, **message: Any) -> None:
+        data = json.dumps(message).encode() + b"\n"
+        with self._sending:
+            self._connection.sendall(data)
+
+
+def main() -> None:
+    children.die_with_parent()
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)  # WhisperX prints notes to itself there
+    logging.basicConfig(level=logging.WARNING, format="engine: %(message)s")
+    descriptor, spec = json.loads(sys.argv[1])
+    Child(socket.socket(fileno=descriptor), Spec(**spec)).run()
+    os._exit(0)  # native thread pools can hang an orderly exit
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""The worker's side of one engine process."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import queue
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks import children
+from tasks.children import ChildDied
+from tasks.config import Config
+from tasks.engine.meter import Usage
+from tasks.engine.spec import Spec
+from tasks.errors import StenoboxError
+from tasks.jobs import Stage
+from tasks.models import sentence_splitters
+
+logger = logging.getLogger(__name__)
+
+CANCEL_SECONDS = 3.0
+"""A request that doesn't stop by itself within this time is stopped with its engine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recognized:
+    """What the engine answers. note: a sentence for the person, or None; usage: what it took."""
+
+    transcript: dict[str, Any]
+    note: str | None
+    usage: Usage
+
+
+class Canceled(Exception):
+    """The request was stopped because its owner asked."""
+
+
+class EngineProcess:
+    """A spawned engine. Usable at once: requests wait inside it until the model is loaded."""
+
+    def __init__(self, config: Config, spec: Spec) -> None:
+        self.spec = spec
+        self.users = 0
+        self.idle_since = time.monotonic()
+        self.loaded = threading.Event()
+        self._numbers = itertools.count(1)
+        self._inboxes: dict[int, queue.SimpleQueue[dict[str, Any]]] = {}
+        self._sending = threading.Lock()
+        self._deliberate = False
+        self._broken: str | None = None
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = children.spawn(
+                "tasks.engine.child",
+                json.dumps([theirs.fileno(), asdict(spec)]),
+                env=_environment(config, spec),
+                pass_fds=[theirs.fileno()],
+            )
+        self._connection = ours
+        self._dead = threading.Event()
+        threading.Thread(target=self._listen, daemon=True, name=f"engine-{self.pid}").start()
+        logger.info("engine %d started for model %s, %d slots", self.pid, spec.model, spec.slots)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return not self._dead.is_set() and self._process.poll() is None
+
+    def transcribe(
+        self,
+        sound: Path,
+        language: str | None,
+        *,
+        on_progress: Callable[[Stage, float], None],
+        find_aligner: Callable[[str], tuple[str | None, str | None]],
+        on_start: Callable[[Callable[[], None]], None],
+    ) -> Recognized:
+        """Transcribe a file of samples; see `Recognizer.transcribe`. on_start receives a function that cancels.
+
+        Raises Canceled, StenoboxError, and ChildDied when the engine died, deliberate if we ended it.
+        """
+        with self._inbox() as (number, inbox):
+            self._send(op="transcribe", id=number, sound=str(sound), language=language)
+            on_start(lambda: self._cancel(number))
+            while True:
+                message = inbox.get()
+                match message["event"]:
+                    case "progress":
+                        with self._or_abandon(number, inbox):
+                            on_progress(Stage(message["stage"]), message["progress"])
+                    case "aligner":
+                        with self._or_abandon(number, inbox):
+                            folder, note = find_aligner(message["language"])
+                        self._send(op="aligner", id=number, folder=folder, note=note)
+                    case "done":
+                        return Recognized(message["transcript"], message["note"], Usage(**message["usage"]))
+                    case "failed":
+                        raise StenoboxError(message["code"], message["message"])
+                    case "canceled":
+                        raise Canceled
+                    case "died":
+                        raise ChildDied("engine", message["ending"], deliberate=self._deliberate)
+
+    def stop(self) -> None:
+        """Ask it to leave, and see to it. Returns when it is gone."""
+        self._deliberate = True
+        self._send(op="quit")
+        try:
+            self._process.wait(children.STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            children.kill(self._process)
+        logger.info("engine %d stopped", self.pid)
+
+    def kill(self) -> None:
+        """End it at once. What it was running is told that this was deliberate."""
+        self._deliberate = True
+        children.kill(self._process)
+
+    def _cancel(self, number: int) -> None:
+        self._send(op="cancel", id=number)
+
+        def insist() -> None:
+            if number in self._inboxes:
+                logger.warning("engine %d did not cancel within %.0f s; killing it", self.pid, CANCEL_SECONDS)
+                self.kill()
+
+        timer = threading.Timer(CANCEL_SECONDS, insist)
+        timer.daemon = True
+        timer.start()
+
+    @contextmanager
+    def _or_abandon(self, number: int, inbox: queue.SimpleQueue[dict[str, Any]]) -> Iterator[None]:
+        """The caller fails while the engine works for it: wait until that has ended too, or its thread stays taken."""
+        try:
+            yield
+        except BaseException:
+            self._cancel(number)
+            while inbox.get()["event"] not in ("done", "failed", "canceled", "died"):
+                pass
+            raise
+
+    @contextmanager
+    def _inbox(self) -> Iterator[tuple[int, queue.SimpleQueue[dict[str, Any]]]]:
+        number, inbox = next(self._numbers), queue.SimpleQueue[dict[str, Any]]()
+        self._inboxes[number] = inbox
+        if self._dead.is_set():  # it died before anyone would tell this inbox
+            inbox.put(self._obituary())
+        try:
+            yield number, inbox
+        finally:
+            del self._inboxes[number]
+
+    def _listen(self) -> None:
+        try:
+            for line in self._connection.makefile("rb"):
+                message = json.loads(line)
+                if message["event"] == "ready":
+                    self.loaded.set()
+                elif message["event"] == "broken":
+                    self._broken = message["message"]
+                elif inbox := self._inboxes.get(message["id"]):
+                    inbox.put(message)
+        except (OSError, ValueError):  # torn line of a killed engine
+            logger.debug("engine %d: connection broke", self.pid, exc_info=True)
+        self._process.wait()
+        self._dead.set()
+        for inbox in list(self._inboxes.values()):
+            inbox.put(self._obituary())
+        self._connection.close()
+
+    def _obituary(self) -> dict[str, Any]:
+        if self._broken:
+            return {"event": "failed", "code": "model_missing", "message": self._broken}
+        return {"event": "died", "ending": children.ending(self._process.returncode)}
+
+    def _send(self, **message: Any) -> None:
+        try:
+            with self._sending:
+                self._connection.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:  # it is gone; _listen tells those who wait
+            logger.debug("engine %d takes no more messages", self.pid)
+
+
+def _environment(config: Config, spec: Spec) -> dict[str, str]:
+    cache = str(config.models / ".cache")
+    return children.environment(
+        OMP_NUM_THREADS=str(spec.threads),
+        OMP_WAIT_POLICY="PASSIVE",
+        # Nothing is fetched at run time: models come by `models.download`, before.
+        HF_HUB_OFFLINE="1",
+        TRANSFORMERS_OFFLINE="1",
+        NLTK_DATA=str(sentence_splitters(config)),
+        PYANNOTE_METRICS_ENABLED="0",
+        ORT_DISABLE_TELEMETRY="1",  # else it makes a device id and reports to Microsoft (onnxruntime 1.32)
+        TOKENIZERS_PARALLELISM="false",
+        PYTHONWARNINGS="ignore",
+        # Whatever a library writes lands in the data folder.
+        HF_HOME=cache,
+        TORCH_HOME=cache,
+        XDG_CACHE_HOME=cache,
+        MPLCONFIGDIR=cache,
+    )

@@ -1,0 +1,178 @@
+"""WhisperX on one shared model. Runs only inside the engine process; importing it takes ten seconds and 900 MB."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import whisperx.alignment
+import whisperx.asr
+import whisperx.vads
+from whisperx.log_utils import setup_logging
+
+from tasks.decode import SAMPLE_RATE
+from tasks.engine.meter import Meter
+from tasks.engine.spec import Spec
+from tasks.jobs import Stage
+
+setup_logging("error")
+for _chatty in ("lightning", "lightning.pytorch", "pytorch_lightning", "lightning_fabric", "pyannote"):
+    logging.getLogger(_chatty).setLevel(logging.ERROR)  # after their import, which sets its own level
+logger = logging.getLogger(__name__)
+
+_SHORTEST = SAMPLE_RATE  # the voice detector's convolutions need a second of sound
+_VAD_OPTIONS = {"vad_onset": 0.5, "vad_offset": 0.363}  # WhisperX's own defaults
+NO_SPEECH = "No speech found."
+
+_VAD_SHARE = 0.2
+"""Finding speech takes a fifth of the time of transcribing it, more with the smallest models."""
+
+Progress = Callable[[Stage, float], None]
+FindAligner = Callable[[str], tuple[str | None, str | None]]
+
+
+class _Vad(whisperx.vads.Pyannote):  # type: ignore[misc]
+    """WhisperX's voice detector, which takes minutes for hours of sound: tells how far it is, so it can be stopped."""
+
+    on_progress: Callable[[float], None]
+
+    def __call__(self, audio: Any, **_: Any) -> Any:
+        def hook(completed: int, total: int) -> None:
+            self.on_progress(min(1.0, completed / total))
+
+        return self.vad_pipeline._segmentation(audio, hook=hook)
+
+
+class Recognizer:
+    """One Whisper model whose weights all threads share; everything with state is made anew for each job."""
+
+    def __init__(self, spec: Spec, meter: Meter) -> None:
+        self._spec = spec
+        self._meter = meter
+        self._model = whisperx.asr.WhisperModel(
+            spec.folder,
+            device=spec.device,
+            compute_type=spec.compute_type,
+            cpu_threads=spec.threads,
+            num_workers=spec.slots,
+            local_files_only=True,
+        )
+        torch.set_num_threads(spec.threads)
+        self._own = threading.local()
+        self._aligners: dict[str, tuple[Any, Any]] = {}
+        self._loading_aligner = threading.Lock()
+
+    def transcribe(
+        self, sound: Path, language: str | None, on_progress: Progress, find_aligner: FindAligner
+    ) -> tuple[dict[str, Any], str | None]:
+        """Words of a file of float32 samples at 16 kHz.
+
+        language: a Whisper code, or None to detect it. find_aligner answers a language with the folder of its
+        aligner, or None and a sentence why there is none. on_progress may raise to stop early.
+        Returns the transcript (design section 10) and a note, or None.
+        """
+        # Mapped, not read: an hour is 230 MB, and the kernel may drop these pages at any time.
+        audio: np.ndarray = np.memmap(sound, dtype="<f4", mode="c")
+        seconds = len(audio) / SAMPLE_RATE
+        if len(audio) < _SHORTEST:
+            audio = np.pad(audio, (0, _SHORTEST - len(audio)))
+        if not self._model.model.is_multilingual:
+            language = "en"
+        on_progress(Stage.TRANSCRIBE, 0.0)
+        # A fresh pipeline a job: WhisperX's own keeps tokenizer and options between calls and is not thread-safe.
+        pipeline = whisperx.asr.load_model(
+            self._spec.model,
+            device=self._spec.device,
+            compute_type=self._spec.compute_type,
+            model=self._model,
+            vad_model=self._vad(lambda share: on_progress(Stage.TRANSCRIBE, _VAD_SHARE * share)),
+            language=language,
+        )
+        found = pipeline.transcribe(
+            audio,
+            batch_size=self._spec.batch,
+            progress_callback=lambda percent: on_progress(
+                Stage.TRANSCRIBE, _VAD_SHARE + (1 - _VAD_SHARE) * percent / 100
+            ),
+        )
+        segments, note = found["segments"], None
+        if any(segment["text"].strip() for segment in segments):
+            segments, note = self._align(segments, found["language"], audio, on_progress, find_aligner)
+        segments = [_segment(segment, round(seconds, 3)) for segment in segments if segment["text"].strip()]
+        return {
+            "language": found["language"],
+            "seconds": round(seconds, 3),
+            "text": " ".join(segment["text"] for segment in segments),
+            "segments": [{"id": number, **segment} for number, segment in enumerate(segments)],
+        }, note if segments else NO_SPEECH
+
+    def _vad(self, on_progress: Callable[[float], None]) -> Any:
+        # One a thread (46 MB): whether a pyannote pipeline may be shared is not documented.
+        if not hasattr(self._own, "vad"):
+            self._own.vad = _Vad(torch.device(self._spec.device), token=None, **_VAD_OPTIONS)
+        self._own.vad.on_progress = on_progress
+        return self._own.vad
+
+    def _align(
+        self, segments: list[Any], language: str, audio: np.ndarray, on_progress: Progress, find_aligner: FindAligner
+    ) -> tuple[list[Any], str | None]:
+        on_progress(Stage.ALIGN, 0.0)
+        folder, note = find_aligner(language)
+        if folder is None:
+            return segments, note
+        with self._loading_aligner:
+            if language not in self._aligners:
+                with self._meter.loading():
+                    self._aligners = {
+                        language: whisperx.alignment.load_align_model(
+                            language_code=language, device=self._spec.device, model_name=folder, model_cache_only=True
+                        )
+                    }
+            model, metadata = self._aligners[language]
+        aligned = whisperx.alignment.align(
+            segments,
+            model,
+            metadata,
+            audio,
+            self._spec.device,
+            progress_callback=lambda percent: on_progress(Stage.ALIGN, percent / 100),
+        )
+        return aligned["segments"], None
+
+
+def _segment(segment: dict[str, Any], end: float) -> dict[str, Any]:
+    score = segment.get("avg_logprob")
+    words = [
+        {
+            "word": word["word"],
+            "start": _moment(word.get("start"), end),
+            "end": _moment(word.get("end"), end),
+            "confidence": _seconds(word.get("score")),
+        }
+        for word in segment.get("words", [])
+    ]
+    return {
+        "start": _moment(segment["start"], end),
+        "end": _moment(segment["end"], end),
+        "text": segment["text"].strip(),
+        "speaker": None,
+        "confidence": None if score is None else round(math.exp(min(0.0, score)), 3),
+        "words": words,
+    }
+
+
+def _moment(value: Any, end: float) -> float | None:
+    # The voice detector rounds up to its frames, and short recordings are padded to a second.
+    seconds = _seconds(value)
+    return None if seconds is None else min(seconds, end)
+
+
+def _seconds(value: Any) -> float | None:
+    # WhisperX leaves numpy numbers and, where a word has no letter its aligner knows, NaN, which JSON can't say.
+    return None if value is None or not math.isfinite(value) else round(float(value), 3)

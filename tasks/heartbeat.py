@@ -1,0 +1,111 @@
+"""The worker's pulse: renews leases, writes progress, brings news of cancels, and finds work nobody announced."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tasks import store
+from tasks.config import Config
+from tasks.db import Database
+from tasks.engine.engines import Engines
+from tasks.errors import StenoboxError
+from tasks.planner import Planner
+from tasks.queue import Queue
+from tasks.running import Reason, Running
+from tasks.store import Attempt
+
+logger = logging.getLogger(__name__)
+
+BEAT_SECONDS = 1.0
+RECONCILE_SECONDS = 2.0
+
+
+class Heartbeat:
+    """One thread a worker. Nothing is written while nothing runs."""
+
+    def __init__(self, config: Config, planner: Planner, database: Database, queue: Queue, engines: Engines) -> None:
+        self._config = config
+        self._planner = planner
+        self._database = database
+        self._queue = queue
+        self._engines = engines
+        self._running: dict[str, Running] = {}
+        self._leaving = threading.Event()
+        self._thread = threading.Thread(target=self._beat_until_left, daemon=True, name="heartbeat")
+        self._reconciled = 0.0
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @contextmanager
+    def watch(self, attempt: Attempt) -> Iterator[Running]:
+        """Keep the attempt's lease for as long as the block runs."""
+        running = self._running[attempt.token] = Running(attempt)
+        if self._leaving.is_set():
+            running.stop(Reason.DRAINING)
+        try:
+            yield running
+        finally:
+            del self._running[attempt.token]
+
+    @property
+    def leaving(self) -> bool:
+        return self._leaving.is_set()
+
+    def drain(self) -> None:
+        """Stop everything that runs; their threads put it back in line."""
+        self._leaving.set()
+        for running in list(self._running.values()):
+            running.stop(Reason.DRAINING)
+
+    @property
+    def count(self) -> int:
+        """Attempts that this worker runs."""
+        return len(self._running)
+
+    def stop_newest(self, reason: Reason) -> str | None:
+        """Stop the attempt that began last; the id of its job. None when nothing runs, or all is being stopped."""
+        for running in reversed(list(self._running.values())):
+            if running.reason is None:
+                running.stop(reason)
+                return running.job.id
+        return None
+
+    def beat(self) -> None:
+        """One pulse. Leases are renewed before expired ones are looked for, so that a long pause costs nothing."""
+        running = dict(self._running)
+        if running:
+            beats = [(token, one.stage, one.progress) for token, one in running.items()]
+            owned = store.renew_if_owned(self._database, beats, self._config.lease)
+            for token, one in running.items():
+                if token not in owned:
+                    one.stop(Reason.LOST)
+                elif owned[token]:
+                    one.stop(Reason.CANCELED)
+        if time.monotonic() - self._reconciled >= RECONCILE_SECONDS:
+            self._reconciled = time.monotonic()
+            self.reconcile()
+        self._engines.leave_if_idle()
+
+    def reconcile(self) -> None:
+        """Put back what a dead worker held, and wake a thread if there is room for what waits in line."""
+        load = store.load(self._database)
+        if load.running > len(self._running):
+            for job in store.requeue_expired(self._database):
+                logger.warning("job %s: its worker is gone; back in line", job.id)
+        if load.queued and load.running < self._planner.limits().slots:
+            for job in store.list_active(self._database)[-1:]:  # any will do; there may be none by now
+                self._queue.wake(job.id)
+
+    def _beat_until_left(self) -> None:
+        while not self._leaving.wait(min(BEAT_SECONDS, self._config.lease / 4)):
+            try:
+                self.beat()
+            except StenoboxError as error:  # a busy database: the next beat will do
+                logger.warning("no heartbeat: %s", error.message)
+            except Exception:
+                logger.exception("the heartbeat failed; going on")

@@ -1,0 +1,146 @@
+"""The life of a job: the map of the whole system.
+
+A job is what a person sees; an attempt is one try at it. The jobs table is the truth about both,
+and every arrow below is one guarded UPDATE in `store`:
+
+    receiving ──> queued ──> running ──> completed
+        │           │  ▲        │  │
+        └─> (gone)  │  └────────┘  └──> failed ──> queued   (a person tries again)
+                    └─> canceled <──────┘ │
+                              └───────────┴──> queued
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Where a job is. Each member says who moves it on."""
+
+    RECEIVING = "receiving"
+    """Its bytes are arriving and it holds a place. The web process queues it, or removes it if the upload breaks."""
+    QUEUED = "queued"
+    """Waits for a slot. A worker claims it in order; a person can cancel it."""
+    RUNNING = "running"
+    """Owned by one worker under a token and a lease. Only the owner of the token moves it on, or a rescuer
+    once the lease is over."""
+    COMPLETED = "completed"
+    """Has a transcript (which may hold no speech). Final."""
+    FAILED = "failed"
+    """Has an error. Final, unless a person tries again."""
+    CANCELED = "canceled"
+    """A person stopped it. Final, unless a person tries again."""
+
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.RECEIVING: frozenset({State.QUEUED}),
+    State.QUEUED: frozenset({State.RUNNING, State.CANCELED}),
+    State.RUNNING: frozenset({State.QUEUED, State.COMPLETED, State.FAILED, State.CANCELED}),
+    State.COMPLETED: frozenset(),
+    State.FAILED: frozenset({State.QUEUED}),
+    State.CANCELED: frozenset({State.QUEUED}),
+}
+
+ACTIVE = (State.RECEIVING, State.QUEUED, State.RUNNING)
+"""States that hold one of the places that admission counts."""
+FINISHED = (State.COMPLETED, State.FAILED, State.CANCELED)
+
+
+class Stage(StrEnum):
+    """What a running job is doing."""
+
+    DOWNLOAD = "download"
+    """Fetching what the job needs and the box lacks: its model, the first time."""
+    DECODE = "decode"
+    TRANSCRIBE = "transcribe"
+    ALIGN = "align"
+    SAVE = "save"
+
+
+MAX_CRASHES = 3
+"""A job whose processes died unexplained this often is failed: it is likely what kills them."""
+
+_ID = re.compile(r"[0-9a-f]{32}")
+
+
+def new_id() -> str:
+    """A job id: 122 random bits as 32 hex digits."""
+    return uuid.uuid4().hex
+
+
+def is_id(text: str) -> bool:
+    """Whether text has the form of a job id. Checked before an id may name a folder."""
+    return _ID.fullmatch(text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the media came from. name is the uploader's own and only ever data. bytes: size; seconds: duration,
+    known once decoded."""
+
+    type: str
+    name: str
+    bytes: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Params:
+    """What was asked for, frozen at submit. language: a Whisper language code, or None to detect it."""
+
+    model: str
+    language: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a job failed: a code from errors.KINDS and a sentence."""
+
+    code: str
+    message: str
+    retryable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One row of the jobs table. Times are seconds since 1970, UTC; progress is 0..1."""
+
+    id: str
+    kind: str
+    state: State
+    source: Source
+    params: Params
+    created_at: float
+    stage: Stage | None = None
+    progress: float = 0.0
+    started_at: float | None = None
+    finished_at: float | None = None
+    attempts: int = 0
+    crashes: int = 0
+    cancel_requested: bool = False
+    error: Failure | None = None
+    note: str | None = None
+    """A sentence about the result that is not an error, such as that no speech was found."""
+    result: str | None = field(default=None, repr=False)
+    """Name of the transcript file in the job's folder; set only by the attempt that finished the job."""
+    submitter: str = ""
+    """Whose it is: a digest of the key it came with, "" for the page and for programs without one."""
+    work_seconds: float | None = None
+    """Time it was worked on in the attempt that completed it, without waiting for the model to load."""
+    queue_position: int | None = None
+    """1 for the next to start; only for queued jobs read through `store.get` and `store.list_jobs`."""
+
+    @property
+    def finished(self) -> bool:
+        return self.state in FINISHED
+
+    @property
+    def realtime_factor(self) -> float | None:
+        """Processing time / audio time of the attempt that completed the job, without loading the model."""
+        if self.state != State.COMPLETED or not self.source.seconds or self.work_seconds is None:
+            return None
+        return self.work_seconds / self.source.seconds

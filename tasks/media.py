@@ -1,0 +1,126 @@
+"""Where a job's bytes are: one folder a job, named by its id, with names of ours in it.
+
+<data>/media/<job id>/source        what came in (source.part while it arrives)
+                      <token>.f32   decoded sound of one attempt, removed when the attempt ends
+                      <token>.json  the transcript of one attempt; the job's row says which one counts
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+from types import TracebackType
+
+from tasks.config import Config
+from tasks.errors import StenoboxError
+from tasks.jobs import is_id
+
+
+def folder(config: Config, job_id: str) -> Path:
+    """The job's folder. job_id must have the form of an id: nothing else may become a path."""
+    if not is_id(job_id):
+        raise ValueError(f"not a job id: {job_id!r}")
+    return config.media / job_id
+
+
+def source(config: Config, job_id: str) -> Path:
+    return folder(config, job_id) / "source"
+
+
+def sound(config: Config, job_id: str, token: str) -> Path:
+    """Decoded sound: little-endian float32, mono, 16 kHz, no header."""
+    return folder(config, job_id) / f"{token}.f32"
+
+
+def transcript(config: Config, job_id: str, result: str) -> Path:
+    """The transcript file that a job's `result` names."""
+    if "/" in result or result.startswith("."):
+        raise ValueError(f"not a file name: {result!r}")
+    return folder(config, job_id) / result
+
+
+def remove(config: Config, job_id: str) -> None:
+    """Delete everything the job has on disk. Fine when there is nothing."""
+    shutil.rmtree(folder(config, job_id), ignore_errors=True)
+
+
+def stray(config: Config) -> set[str]:
+    """Ids of all folders on disk; those without a row are left from an upload that broke."""
+    return {entry.name for entry in config.media.iterdir() if is_id(entry.name)}
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a file so that after this call it is whole on disk, or it is not there at all."""
+    part = path.with_name(path.name + ".part")
+    try:
+        with open(part, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise _sentence(error) from error
+
+
+class Part:
+    """A job's media while it arrives: written in pieces to source.part, then kept under its real name or removed.
+
+    All methods block on the disk: call them from a thread. Raises StenoboxError disk_full.
+    """
+
+    def __init__(self, config: Config, job_id: str) -> None:
+        self._target = source(config, job_id)
+        self._path = self._target.with_name("source.part")
+        self.size = 0
+        try:
+            self._target.parent.mkdir(mode=0o700)
+            self._file = open(self._path, "wb", buffering=0)  # noqa: SIM115  closed by __exit__
+        except OSError as error:
+            raise _sentence(error) from error
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[self._file.write(view) :]
+        except OSError as error:
+            raise _sentence(error) from error
+        self.size += len(data)
+
+    def keep(self) -> None:
+        """Everything has come: put it on disk under its real name."""
+        try:
+            os.fsync(self._file.fileno())
+            self._file.close()
+            os.replace(self._path, self._target)
+            _sync_folder(self._target.parent)
+            _sync_folder(self._target.parent.parent)
+        except OSError as error:
+            raise _sentence(error) from error
+
+    def __enter__(self) -> Part:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+def _sync_folder(path: Path) -> None:
+    # A rename is durable only once the folder that holds the name is on disk.
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sentence(error: OSError) -> StenoboxError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StenoboxError("disk_full", "The disk of this box is full. Free some space and try again.")
+    return StenoboxError("internal", f"The data folder can't be written ({error.strerror}).")

@@ -1,0 +1,300 @@
+"""One attempt at one job, from claim to end: decode, transcribe, align, save.
+
+Whatever happens ends in exactly one guarded change of the job's row; if this process dies instead, the next worker
+puts the job back in line.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from tasks import children, devices, machine, media, models, store
+from tasks.children import ChildDied
+from tasks.config import Config
+from tasks.costs import Kind, Record, windows
+from tasks.db import Database
+from tasks.decode import Sound, decode
+from tasks.engine.engines import Engines
+from tasks.engine.process import Canceled, Recognized
+from tasks.engine.spec import Spec
+from tasks.errors import StenoboxError
+from tasks.heartbeat import Heartbeat
+from tasks.jobs import MAX_CRASHES, Job, Stage, State
+from tasks.languages import NAMES
+from tasks.planner import Planner
+from tasks.queue import Queue
+from tasks.running import Reason, Running, Stopped
+from tasks.transcripts import as_json
+
+logger = logging.getLogger(__name__)
+
+_SHARES = {Stage.DECODE: (0.0, 0.1), Stage.TRANSCRIBE: (0.1, 0.8), Stage.ALIGN: (0.8, 0.99), Stage.SAVE: (0.99, 1.0)}
+"""Where each stage begins and ends on the job's progress bar."""
+
+PRESSED_SENTENCE = (
+    "Memory ran out several times while this recording was worked on, and it was stopped before the box fell over. "
+    "Try a smaller model, lower the limit of jobs at once, or give the box more memory."
+)
+DAMAGED = "Parts of the file could not be read and were left out."
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What an attempt found. seconds: duration of the recording; note: a sentence for the person, or None; work:
+    seconds it took, without loading the model; beside: jobs that ran at the same time; record: what it cost, None
+    where that was not measured."""
+
+    transcript: dict[str, Any]
+    seconds: float
+    note: str | None
+    work: float
+    beside: int
+    record: Record | None
+
+
+def engine_spec(config: Config, planner: Planner, model: str, slots: int | None = None) -> Spec:
+    """What to run a model with here: batch and threads from its plan. slots: as in force, unless given.
+
+    The model's files need not be there yet.
+    """
+    device, found = devices.device(config), planner.plan(model)
+    if slots is None:
+        slots = planner.limits().slots
+    return Spec(
+        model=model,
+        folder=str(models.place(config, models.find(config, model))),
+        device=device,
+        compute_type=devices.compute_type(device),
+        slots=slots,
+        threads=max(1, machine.cpus(stated=config.cpus).count // slots),
+        batch=found.batch,
+    )
+
+
+class Pipeline:
+    """Runs jobs in this worker; called from the queue's threads."""
+
+    def __init__(
+        self,
+        config: Config,
+        database: Database,
+        queue: Queue,
+        engines: Engines,
+        heartbeat: Heartbeat,
+        worker: str,
+        planner: Planner,
+        holding: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._config = config
+        self._database = database
+        self._queue = queue
+        self._engines = engines
+        self._heartbeat = heartbeat
+        self._worker = worker
+        self._planner = planner
+        self._holding = holding
+        self._pressed: Counter[str] = Counter()
+
+    def run(self, job_id: str) -> None:
+        """Run the first job in line, if there is a slot. job_id: whose submission woke us."""
+        if self._heartbeat.leaving or self._holding():
+            return
+        attempt = store.claim_next(self._database, self._planner.first(), self._worker, self._config.lease)
+        if attempt is None:
+            return
+        with self._heartbeat.watch(attempt) as running:
+            logger.info("job %s: attempt %d", attempt.job.id, attempt.job.attempts)
+            self._settle(running, self._attempt(running))
+        if not self._heartbeat.leaving:
+            self._queue.wake(job_id)  # a slot is free
+
+    def warm(self, job_id: str) -> None:
+        """A recording is arriving: load the model it will most likely need."""
+        if self._holding():
+            return
+        job = store.get(self._database, job_id)
+        name = job.params.model if job and job.params.model else self._planner.limits().model
+        if models.ready(self._config, models.find(self._config, name)):
+            self._engines.warm(engine_spec(self._config, self._planner, name))
+
+    def _attempt(self, running: Running) -> Callable[[], Job | None]:
+        """Do the work; return the change of the row that its outcome calls for."""
+        token = running.token
+        try:
+            words = self._words(running)
+            running.at(Stage.SAVE, 0.99)
+            result = f"{token}.json"
+            media.write_durably(
+                media.transcript(self._config, running.job.id, result), as_json(words.transcript).encode()
+            )
+            return partial(self._finish, token, result, words)
+        except (Stopped, Canceled, ChildDied, StenoboxError) as outcome:
+            if running.reason is not None:
+                return self._stopped(running.reason, running)
+            if isinstance(outcome, StenoboxError):
+                return partial(store.fail_if_owned, self._database, token, outcome.code, outcome.message)
+            if isinstance(outcome, ChildDied) and not outcome.deliberate:
+                sentence = _crash_sentence(outcome)
+                return partial(store.requeue_crashed_if_owned, self._database, token, "engine_crashed", sentence)
+            return partial(store.requeue_if_owned, self._database, token)
+        except Exception as error:
+            logger.exception("job %s", running.job.id)
+            sentence = f"Something went wrong inside Stenobox ({type(error).__name__}). The log has the details."
+            return partial(store.fail_if_owned, self._database, token, "internal", sentence)
+        finally:
+            media.sound(self._config, running.job.id, token).unlink(missing_ok=True)
+
+    def _finish(self, token: str, result: str, words: Words) -> Job | None:
+        job = store.finish_if_owned(self._database, token, result, words.seconds, words.note, words.work)
+        if job and words.record:
+            with _estimates_can_wait(job.id):
+                store.add_record(
+                    self._database,
+                    words.record,
+                    audio_seconds=words.seconds,
+                    work_seconds=words.work,
+                    beside=words.beside,
+                )
+        return job
+
+    def _stopped(self, reason: Reason, running: Running) -> Callable[[], Job | None]:
+        token = running.token
+        match reason:
+            case Reason.CANCELED:
+                return partial(store.cancel_if_owned, self._database, token)
+            case Reason.DRAINING:
+                return partial(store.requeue_if_owned, self._database, token)
+            case Reason.PRESSURE:
+                return self._pressed_out(running)
+            case Reason.LOST:
+                return lambda: None
+
+    def _pressed_out(self, running: Running) -> Callable[[], Job | None]:
+        """Without charge, unless memory ran out at it again and again: then it is likely what needs too much."""
+        self._pressed[running.job.id] += 1
+        if self._pressed[running.job.id] <= MAX_CRASHES:
+            return partial(store.requeue_if_owned, self._database, running.token)
+        return partial(
+            store.requeue_crashed_if_owned, self._database, running.token, "engine_crashed", PRESSED_SENTENCE
+        )
+
+    def _settle(self, running: Running, change: Callable[[], Job | None]) -> None:
+        """Write the outcome. A database that is busy for long is asked again; the lease is renewed meanwhile."""
+        job = None
+        while True:
+            try:
+                job = change()
+                break
+            except StenoboxError as error:
+                logger.warning("job %s: its outcome waits: %s", running.job.id, error.message)
+                if self._heartbeat.leaving:
+                    return  # the next worker puts it back in line
+                time.sleep(1)
+        logger.info("job %s: %s", running.job.id, job.state if job else "no longer ours")
+        if job is None or job.finished:
+            del self._pressed[running.job.id]
+        if job is None or job.state != State.COMPLETED:
+            media.transcript(self._config, running.job.id, f"{running.token}.json").unlink(missing_ok=True)
+        if job is None and store.get(self._database, running.job.id) is None:
+            media.remove(self._config, running.job.id)  # deleted while it ran
+
+    def _words(self, running: Running) -> Words:
+        job, config = running.job, self._config
+        source, sound_path = media.source(config, job.id), media.sound(config, job.id, running.token)
+        if not source.is_file():
+            raise StenoboxError("media_missing", "The recording is no longer on this box. Send it again.")
+        model = models.find(config, job.params.model)
+        if not models.ready(config, model):
+            self._fetch(running, model)
+        spec = engine_spec(config, self._planner, model.name)
+        self._engines.warm(spec)  # it loads while this decodes
+
+        def at(stage: Stage, progress: float) -> None:
+            start, end = _SHARES[stage]
+            running.at(stage, start + (end - start) * progress)
+
+        at(Stage.DECODE, 0.0)
+        began = time.monotonic()
+        sound = decode(
+            source,
+            sound_path,
+            self._planner.limits().max_seconds,
+            on_progress=lambda progress: at(Stage.DECODE, progress),
+            on_start=lambda process: running.on_stop(lambda: children.kill(process)),
+        )
+        decoding = time.monotonic() - began
+        with _estimates_can_wait(job.id):
+            store.note_length_if_owned(self._database, running.token, sound.seconds)
+        at(Stage.TRANSCRIBE, 0.0)  # from here on it waits for the model, if that is still being loaded
+        running.on_stop(self._engines.wake)
+        with self._engines.use(spec, lambda: running.reason is not None) as engine:
+            found = engine.transcribe(
+                sound_path,
+                job.params.language,
+                on_progress=at,
+                find_aligner=lambda language: self._find_aligner(running, model, language),
+                on_start=running.on_stop,
+            )
+        notes = [found.note, DAMAGED if sound.damaged else None]
+        return Words(
+            found.transcript,
+            sound.seconds,
+            " ".join(filter(None, notes)) or None,
+            decoding + found.usage.seconds,
+            found.usage.beside,
+            _record(spec, found, sound),
+        )
+
+    def _find_aligner(self, running: Running, model: models.Model, language: str) -> tuple[str | None, str | None]:
+        name = NAMES.get(language, language)
+        aligner = models.aligner(self._config, model, language)
+        if aligner is None:
+            return None, f"Words have no times of their own: there is no aligner for {name}."
+        try:
+            folder = models.folder(self._config, aligner) or self._fetch(running, aligner)
+        except StenoboxError as error:
+            running.check()
+            return None, f"Words have no times of their own. {error.message}"
+        return str(folder), None
+
+    def _fetch(self, running: Running, what: Any) -> Any:
+        running.at(Stage.DOWNLOAD, 0.0)
+        return models.fetch(
+            self._config,
+            what,
+            on_progress=lambda done, total: running.at(Stage.DOWNLOAD, done / total if total else 0.0),
+            on_start=lambda process: running.on_stop(lambda: children.kill(process)),
+        )
+
+
+@contextmanager
+def _estimates_can_wait(job_id: str) -> Iterator[None]:
+    """What only estimates rest on is not worth a job: when the database is busy it is left out."""
+    try:
+        yield
+    except StenoboxError as error:
+        logger.warning("job %s: not kept for estimates: %s", job_id, error.message)
+
+
+def _crash_sentence(death: ChildDied) -> str:
+    return (
+        f"It ended early: {death} while it worked on this recording, several times. Memory may have run out, or this "
+        "recording may be what breaks it. Try a smaller model, or convert the file."
+    )
+
+
+def _record(spec: Spec, found: Recognized, sound: Sound) -> Record | None:
+    """What the job cost, for the next estimate; nothing where there was no speech, and so little work."""
+    segments = found.transcript["segments"]
+    if not segments:
+        return None
+    aligned = any(word["start"] is not None for segment in segments for word in segment["words"])
+    kind = Kind(spec.model, spec.compute_type, windows(spec.batch, sound.seconds), aligned)
+    return Record(kind, found.usage.base, found.usage.load, max(found.usage.job, sound.peak))

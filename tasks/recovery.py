@@ -1,0 +1,56 @@
+"""What the only worker of a box does before it starts: take the data folder, put back what a dead one held."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import time
+from typing import IO
+
+from tasks import media, store
+from tasks.config import Config
+from tasks.db import Database, prepare_data_folder
+
+logger = logging.getLogger(__name__)
+
+LOCK_SECONDS = 10.0
+
+
+class AlreadyRunning(Exception):
+    """Another worker has this data folder."""
+
+
+def take_data_folder(config: Config, name: str) -> IO[str]:
+    """Lock the data folder for this process, for as long as the returned file is open.
+
+    name: "worker" or "web"; one of each at a time. Waits a little: a predecessor may be on its way out.
+    Raises AlreadyRunning, and SchemaError when there can be no such folder.
+    """
+    prepare_data_folder(config)
+    lock = open(config.data / f"{name}.lock", "w")  # noqa: SIM115  the caller closes it
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                lock.close()
+                raise AlreadyRunning(
+                    f"Another stenobox {name} uses {config.data}. Stop it, or name another folder with STENOBOX_DATA."
+                ) from None
+            time.sleep(0.1)
+
+
+def rescue(config: Config, database: Database) -> None:
+    """Put every running job back in line and sweep what belongs to no job. Only under the worker's lock."""
+    for job in store.requeue_all_running(database):
+        logger.warning("job %s: its worker is gone; back in line", job.id)
+        for stale in media.folder(config, job.id).glob("*.json*"):  # it died before the row could name it
+            stale.unlink(missing_ok=True)
+    found = media.stray(config)  # looked up before the rows: a row is always there before its folder
+    for job_id in found - store.ids(database):
+        logger.warning("job %s: no such job; removing its files", job_id)
+        media.remove(config, job_id)
+    for sound in config.media.glob("*/*.f32"):
+        sound.unlink(missing_ok=True)

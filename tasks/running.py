@@ -1,0 +1,68 @@
+"""An attempt while this worker runs it: what it is doing, and the one way to stop it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from enum import StrEnum
+
+from tasks.jobs import Job, Stage
+from tasks.store import Attempt
+
+
+class Reason(StrEnum):
+    """Why an attempt is stopped before its end."""
+
+    CANCELED = "canceled"
+    """A person asked."""
+    LOST = "lost"
+    """Its row is gone or has another owner: nothing it does counts any more."""
+    DRAINING = "draining"
+    """The worker is leaving."""
+    PRESSURE = "pressure"
+    """Memory ran out, and this was the newest."""
+
+
+class Stopped(Exception):
+    """Raised in the attempt's own thread once it is to stop."""
+
+
+class Running:
+    """Shared between the thread that runs the attempt and the heartbeat that watches it."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.token = attempt.token
+        self.job: Job = attempt.job
+        self.stage = Stage.DECODE
+        self.progress = 0.0
+        self.reason: Reason | None = None
+        self._hooks: list[Callable[[], None]] = []
+        self._lock = threading.Lock()
+
+    def at(self, stage: Stage, progress: float) -> None:
+        """Note how far it is; written with the next heartbeat. Raises Stopped."""
+        self.stage, self.progress = stage, progress
+        self.check()
+
+    def check(self) -> None:
+        """Raises Stopped once somebody asked to stop."""
+        if self.reason is not None:
+            raise Stopped(self.reason)
+
+    def stop(self, reason: Reason) -> None:
+        """Stop it: the first reason counts. Runs the hooks, which end its child or its request."""
+        with self._lock:
+            if self.reason is not None:
+                return
+            self.reason = reason
+            hooks = list(self._hooks)
+        for hook in hooks:
+            hook()
+
+    def on_stop(self, hook: Callable[[], None]) -> None:
+        """Have hook called when it is stopped; at once if it is already. A hook must not block for long."""
+        with self._lock:
+            self._hooks.append(hook)
+            late = self.reason is not None
+        if late:
+            hook()

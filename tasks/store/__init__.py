@@ -1,0 +1,85 @@
+"""All SQL about jobs, as functions named for what they mean.
+
+Every change of state is one guarded UPDATE: nobody reads, decides and writes. A function that needs the owner's
+token says so in its name, and changes nothing once the token is stale.
+"""
+
+from tasks.store.admission import (
+    Change,
+    admit,
+    change_limits,
+    choices,
+    drop_if_receiving,
+    drop_receiving_of_others,
+    guard,
+    limits,
+    list_changes,
+    load,
+    queue_if_receiving,
+    retry,
+)
+from tasks.store.attempts import (
+    Attempt,
+    cancel_if_owned,
+    claim_next,
+    fail_if_owned,
+    finish_if_owned,
+    note_length_if_owned,
+    renew_if_owned,
+    requeue_all_running,
+    requeue_crashed_if_owned,
+    requeue_expired,
+    requeue_if_owned,
+)
+from tasks.store.measuring import Sample, add_record, add_sample, list_samples, records
+from tasks.store.reading import (
+    cancel,
+    count_finished,
+    delete,
+    delete_finished_before,
+    get,
+    ids,
+    list_active,
+    list_finished,
+    list_jobs,
+)
+
+__all__ = [
+    "Attempt",
+    "Change",
+    "Sample",
+    "add_record",
+    "add_sample",
+    "admit",
+    "cancel",
+    "cancel_if_owned",
+    "change_limits",
+    "choices",
+    "claim_next",
+    "count_finished",
+    "delete",
+    "delete_finished_before",
+    "drop_if_receiving",
+    "drop_receiving_of_others",
+    "fail_if_owned",
+    "finish_if_owned",
+    "get",
+    "guard",
+    "ids",
+    "limits",
+    "list_active",
+    "list_changes",
+    "list_finished",
+    "list_jobs",
+    "list_samples",
+    "load",
+    "note_length_if_owned",
+    "queue_if_receiving",
+    "records",
+    "renew_if_owned",
+    "requeue_all_running",
+    "requeue_crashed_if_owned",
+    "requeue_expired",
+    "requeue_if_owned",
+    "retry",
+]

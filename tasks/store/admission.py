@@ -1,0 +1,283 @@
+"""Limits and load, and the doors into the queue: every one decides and writes in one transaction."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from tasks.capacity import FIRST_GUESS_SECONDS, Limits, Load, Request, changed, decide
+from tasks.db import Database, jobs, samples, settings
+from tasks.db import changes as changes_table
+from tasks.jobs import Job, Params, Source, State, new_id
+from tasks.store import rows
+
+GUARD_SECONDS = 60.0
+"""A sample older than this says nothing about now: its worker is gone."""
+RECENT = 20
+"""Completed jobs whose mean time predicts the next one's."""
+
+
+def limits(database: Database, first: Limits) -> Limits:
+    """The limits in force: what a person changed, else `first`."""
+    with database.read() as connection:
+        return read_limits(connection, first)
+
+
+def change_limits(database: Database, first: Limits, changes: dict[str, Any], by: str) -> Limits:
+    """Change some limits; in force for the next decision, and recorded with who did it.
+
+    changes: fields of Limits; a None takes the change back, so that the first value counts again.
+    Returns the limits then in force. Raises StenoboxError unknown_field or invalid_value.
+    """
+    with database.write() as connection:
+        before = read_limits(connection, first)
+        values = changed(before, {name: value for name, value in changes.items() if value is not None})
+        for name in [name for name, value in changes.items() if value is None and name in Limits.__struct_fields__]:
+            values[name] = None
+        now = time.time()
+        for name, value in values.items():
+            connection.execute(sa.delete(settings).where(settings.c.name == name))
+            if value is not None:
+                connection.execute(sa.insert(settings).values(name=name, value=value, changed_at=now))
+        after = read_limits(connection, first)
+        for name in values:
+            old, new = getattr(before, name), getattr(after, name)
+            if old != new:
+                connection.execute(sa.insert(changes_table).values(at=now, by=by, name=name, old=old, new=new))
+    return after
+
+
+def choices(database: Database) -> dict[str, Any]:
+    """What a person has changed, by name; the rest has its first value. slots 0: as the arithmetic recommends."""
+    with database.read() as connection:
+        return {row.name: row.value for row in connection.execute(sa.select(settings.c.name, settings.c.value))}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change of a setting: when (seconds since 1970), by whom, which, from what to what."""
+
+    at: float
+    by: str
+    name: str
+    old: Any
+    new: Any
+
+
+def list_changes(database: Database, limit: int) -> list[Change]:
+    """Changes of settings, newest first."""
+    table = changes_table.c
+    query = sa.select(table.at, table.by, table.name, table.old, table.new).order_by(table.id.desc()).limit(limit)
+    with database.read() as connection:
+        return [Change(*row) for row in connection.execute(query)]
+
+
+def read_limits(connection: Connection, first: Limits) -> Limits:
+    """As `limits`, on a connection."""
+    known = Limits.__struct_fields__  # another version may have left others
+    query = sa.select(settings.c.name, settings.c.value)
+    changed_rows = {row.name: row.value for row in connection.execute(query) if row.name in known}
+    if changed_rows.get("slots") == 0:  # back to what the arithmetic recommends
+        del changed_rows["slots"]
+    return msgspec.structs.replace(first, **changed_rows)
+
+
+def load(database: Database, key: str = "") -> Load:
+    """What the box holds now, and how much of it is key's."""
+    with database.read() as connection:
+        return read_load(connection, key)
+
+
+def read_load(connection: Connection, key: str = "") -> Load:
+    """As `load`, on a connection."""
+    active = connection.execute(
+        sa.select(
+            jobs.c.state, jobs.c.params, jobs.c.source_seconds, jobs.c.progress, jobs.c.started_at, jobs.c.submitter
+        )
+        .where(jobs.c.finished_at.is_(None))
+        .order_by(jobs.c.turn, jobs.c.queued_at, jobs.c.id)
+    ).all()
+    pace = read_pace(connection)
+    now = time.time()
+    running = [row for row in active if row.state == State.RUNNING]
+    queued = [row for row in active if row.state == State.QUEUED]
+    return Load(
+        receiving=len(active) - len(running) - len(queued),
+        queued=len(queued),
+        running=len(running),
+        job_seconds=pace.job_seconds,
+        remaining=tuple(pace.left(row, now) for row in running),
+        waiting=tuple(pace.work(row) for row in queued),
+        of_key=sum(row.submitter == key for row in active) if key else 0,
+        guard=_read_guard(connection),
+    )
+
+
+def guard(database: Database) -> str:
+    """What the pressure guard does now: its word in the last sample, "calm" without a recent one."""
+    with database.read() as connection:
+        return _read_guard(connection)
+
+
+def _read_guard(connection: Connection) -> str:
+    found: str | None = connection.scalar(
+        sa.select(samples.c.guard)
+        .where(samples.c.at > time.time() - GUARD_SECONDS)
+        .order_by(samples.c.at.desc())
+        .limit(1)
+    )
+    return found or "calm"
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast this box has been. job_seconds: mean work of the last completed jobs, None before the first;
+    factors: work / length of the recording, by model."""
+
+    job_seconds: float | None
+    factors: dict[str, float]
+
+    def work(self, row: Any) -> float:
+        """Estimated seconds of work in a job: from its length where that is known."""
+        factor = self.factors.get((row.params or {}).get("model", ""))
+        if row.source_seconds and factor:
+            return float(row.source_seconds * factor)
+        return self.job_seconds or FIRST_GUESS_SECONDS
+
+    def left(self, row: Any, now: float) -> float:
+        """Estimated seconds left in a running job: its own pace once it is under way."""
+        elapsed = max(0.0, now - float(row.started_at))
+        if row.progress > 0.2:
+            return float(elapsed * (1 - row.progress) / row.progress)
+        return max(1.0, float(self.work(row) - elapsed))
+
+
+def read_pace(connection: Connection) -> Pace:
+    """From the last completed jobs. Work is counted without waiting for a model to load, where that was measured."""
+    work = sa.func.coalesce(jobs.c.work_seconds, jobs.c.finished_at - jobs.c.started_at)
+    recent = connection.execute(
+        sa.select(work, jobs.c.source_seconds, jobs.c.params)
+        .where(sa.text("jobs.state = 'completed' AND jobs.finished_at IS NOT NULL"))
+        .order_by(jobs.c.finished_at.desc())
+        .limit(RECENT)
+    ).all()
+    factors: dict[str, list[float]] = {}
+    for seconds, length, params in recent:
+        if length:
+            factors.setdefault(params["model"], []).append(seconds / length)
+    return Pace(
+        statistics.fmean(seconds for seconds, *_ in recent) if recent else None,
+        {model: statistics.median(values) for model, values in factors.items()},
+    )
+
+
+def admit(
+    database: Database, first: Limits, request: Request, source: Source, receiver: str, submitter: str = ""
+) -> str:
+    """Take a place for a job whose bytes are about to arrive; the decision and the row are one transaction.
+
+    receiver: the web process that receives it; submitter: whose it is, for fairness and limits.
+    Returns the new job's id. Raises the refusal.
+    """
+    job_id = new_id()
+    with database.write() as connection:
+        refusal = decide(read_limits(connection, first), read_load(connection, submitter), request)
+        if refusal is not None:
+            raise refusal
+        connection.execute(
+            sa.insert(jobs).values(
+                id=job_id,
+                kind="transcription",
+                state=State.RECEIVING,
+                created_at=time.time(),
+                receiver=receiver,
+                submitter=submitter,
+                source_type=source.type,
+                source_name=source.name,
+                source_bytes=source.bytes,
+                params={},
+            )
+        )
+    return job_id
+
+
+def queue_if_receiving(database: Database, job_id: str, source: Source, params: Params) -> Job | None:
+    """receiving → queued: all bytes are on disk. None when the job was deleted meanwhile."""
+    return rows.change_one(
+        database,
+        sa.update(jobs)
+        .where(jobs.c.id == job_id, rows.receiving)
+        .values(
+            state=State.QUEUED,
+            queued_at=time.time(),
+            turn=_turn(job_id),
+            receiver=None,
+            source_name=source.name,
+            source_bytes=source.bytes,
+            params=asdict(params),
+        ),
+    )
+
+
+def drop_if_receiving(database: Database, job_id: str) -> None:
+    """The upload broke: give its place back."""
+    with database.write() as connection:
+        connection.execute(sa.delete(jobs).where(jobs.c.id == job_id, rows.receiving))
+
+
+def drop_receiving_of_others(database: Database, receiver: str) -> list[str]:
+    """Remove uploads of web processes that are gone (there is only one at a time). Returns the ids."""
+    with database.write() as connection:
+        gone = sa.delete(jobs).where(rows.receiving, jobs.c.receiver != receiver).returning(jobs.c.id)
+        return list(connection.scalars(gone))
+
+
+def retry(database: Database, first: Limits, job_id: str) -> Job | None:
+    """failed or canceled → queued at the end of the line, if there is room. Raises the refusal.
+
+    None unless the job is failed or canceled.
+    """
+    with database.write() as connection:
+        refusal = decide(read_limits(connection, first), read_load(connection), Request())
+        row = connection.execute(
+            sa.update(jobs)
+            .where(jobs.c.id == job_id, jobs.c.state.in_((State.FAILED, State.CANCELED)))
+            .values(
+                queued_at=time.time(),
+                turn=_turn(job_id),
+                work_seconds=None,
+                finished_at=None,
+                crashes=0,
+                cancel_requested=False,
+                error_code=None,
+                error_message=None,
+                note=None,
+                **rows.back_in_line(jobs.c.attempts),
+            )
+            .returning(jobs)
+        ).first()
+        if row is not None and refusal is not None:
+            raise refusal  # and nothing is written
+    return None if row is None else rows.job(row)
+
+
+def _turn(job_id: str) -> Any:
+    """Submitters are served in turn: each one's next job goes into the round after that of its last active one, at
+    the earliest into the round that is being served."""
+    own, line = jobs.alias("own"), jobs.alias("line")
+    submitter = sa.select(jobs.c.submitter).where(jobs.c.id == job_id).scalar_subquery()
+    last = sa.select(sa.func.max(own.c.turn)).where(
+        own.c.finished_at.is_(None), own.c.submitter == submitter, own.c.id != job_id, own.c.state != State.RECEIVING
+    )
+    served = sa.select(sa.func.min(line.c.turn)).where(
+        line.c.finished_at.is_(None), line.c.state == sa.literal_column("'queued'")
+    )
+    own_next = sa.func.coalesce(last.scalar_subquery() + 1, 0)
+    now_served = sa.func.coalesce(served.scalar_subquery(), 0)
+    return sa.case((own_next > now_served, own_next), else_=now_served)

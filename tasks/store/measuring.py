@@ -1,0 +1,71 @@
+"""What jobs have cost, and how the machine has fared: records that estimates and plots rest on."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+
+import sqlalchemy as sa
+
+from tasks.costs import Kind, Record
+from tasks.db import Database, measurements, samples
+
+KEPT_MEASUREMENTS = 1000
+DAY = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The machine at one moment. memory_*, swapped: bytes; stalled, cpu: shares 0..1; response_seconds: of the web
+    process, None when it did not answer; guard: what the pressure guard did."""
+
+    at: float
+    memory_used: int
+    memory_limit: int
+    swapped: int
+    stalled: float | None
+    cpu: float
+    response_seconds: float | None
+    oom_kills: int
+    running: int
+    queued: int
+    guard: str
+
+
+def add_record(database: Database, record: Record, *, audio_seconds: float, work_seconds: float, beside: int) -> None:
+    """Keep what a finished job needed. beside: jobs that ran at the same time."""
+    values = asdict(record.kind) | {"base": record.base, "load": record.load, "job": record.job}
+    with database.write() as connection:
+        connection.execute(
+            sa.insert(measurements).values(
+                at=time.time(), audio_seconds=audio_seconds, work_seconds=work_seconds, beside=beside, **values
+            )
+        )
+        newest = sa.select(sa.func.max(measurements.c.id)).scalar_subquery()
+        connection.execute(sa.delete(measurements).where(measurements.c.id <= newest - KEPT_MEASUREMENTS))
+
+
+def records(database: Database, model: str) -> list[Record]:
+    """What jobs with this model needed here, newest first."""
+    m = measurements.c
+    query = sa.select(m.compute_type, m.windows, m.aligned, m.base, m.load, m.job)
+    query = query.where(m.model == model).order_by(m.id.desc()).limit(200)
+    with database.read() as connection:
+        return [
+            Record(Kind(model, row.compute_type, row.windows, row.aligned), row.base, row.load, row.job)
+            for row in connection.execute(query)
+        ]
+
+
+def add_sample(database: Database, sample: Sample) -> None:
+    """Keep a sample, and a day of them."""
+    with database.write() as connection:
+        connection.execute(sa.insert(samples).values(**asdict(sample)))
+        connection.execute(sa.delete(samples).where(samples.c.at < sample.at - DAY))
+
+
+def list_samples(database: Database, since: float) -> list[Sample]:
+    """Samples since a time (seconds since 1970), oldest first."""
+    query = sa.select(samples).where(samples.c.at >= since).order_by(samples.c.at)
+    with database.read() as connection:
+        return [Sample(*row) for row in connection.execute(query)]

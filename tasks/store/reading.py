@@ -1,0 +1,123 @@
+"""What is there, and what a person does to one job."""
+
+from __future__ import annotations
+
+import time
+
+import sqlalchemy as sa
+
+from tasks.db import Database, jobs
+from tasks.errors import StenoboxError
+from tasks.jobs import Job, State
+from tasks.store import rows
+
+
+def cancel(database: Database, job_id: str) -> Job | None:
+    """queued → canceled; for a running job, ask its worker. None unless the job is queued or running."""
+    with database.write() as connection:
+        row = (
+            connection.execute(
+                sa.update(jobs)
+                .where(jobs.c.id == job_id, rows.queued)
+                .values(state=State.CANCELED, finished_at=time.time())
+                .returning(jobs)
+            ).first()
+            or connection.execute(
+                sa.update(jobs).where(jobs.c.id == job_id, rows.running).values(cancel_requested=True).returning(jobs)
+            ).first()
+        )
+    return None if row is None else rows.job(row)
+
+
+def delete(database: Database, job_id: str) -> bool:
+    """Remove the row, whatever its state; a worker that runs it learns at its next heartbeat. False if unknown."""
+    with database.write() as connection:
+        return connection.execute(sa.delete(jobs).where(jobs.c.id == job_id)).rowcount == 1
+
+
+def delete_finished_before(database: Database, before: float, limit: int) -> list[str]:
+    """Remove rows of jobs that finished before a time (seconds since 1970), oldest first. Returns their ids."""
+    old = sa.select(jobs.c.id).where(jobs.c.finished_at.is_not(None), jobs.c.finished_at < before)
+    old = old.order_by(jobs.c.finished_at).limit(limit)
+    with database.write() as connection:
+        return list(connection.scalars(sa.delete(jobs).where(jobs.c.id.in_(old)).returning(jobs.c.id)))
+
+
+def get(database: Database, job_id: str) -> Job | None:
+    """One job, with its place in the queue."""
+    with database.read() as connection:
+        row = connection.execute(sa.select(jobs).where(jobs.c.id == job_id)).first()
+        if row is None:
+            return None
+        ahead = None
+        if row.state == State.QUEUED:
+            line = sa.tuple_(jobs.c.turn, jobs.c.queued_at, jobs.c.id)
+            before = line <= sa.tuple_(*map(sa.literal, (row.turn, row.queued_at, row.id)))
+            ahead = connection.scalar(sa.select(sa.func.count()).select_from(jobs).where(rows.queued, before))
+        return rows.job(row, ahead)
+
+
+def list_active(database: Database) -> list[Job]:
+    """All jobs that hold a place: running first, then the queue in order, then uploads."""
+    with database.read() as connection:
+        running = connection.execute(sa.select(jobs).where(rows.running).order_by(jobs.c.started_at, jobs.c.id))
+        queued = connection.execute(
+            sa.select(jobs).where(rows.queued).order_by(jobs.c.turn, jobs.c.queued_at, jobs.c.id)
+        )
+        receiving = connection.execute(sa.select(jobs).where(rows.receiving).order_by(jobs.c.created_at, jobs.c.id))
+        return [
+            *map(rows.job, running),
+            *(rows.job(row, place) for place, row in enumerate(queued, 1)),
+            *map(rows.job, receiving),
+        ]
+
+
+def list_jobs(database: Database, state: State | None, limit: int, after: str | None = None) -> list[Job]:
+    """Jobs, newest first, of one state or of all; those that come after the one with this id.
+
+    Raises StenoboxError invalid_value when that one is gone: an empty page would look like the end.
+    """
+    query = sa.select(jobs).order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
+    if state is not None:
+        query = query.where(jobs.c.state == state)
+    with database.read() as connection:
+        if after is not None:
+            last = connection.scalar(sa.select(jobs.c.created_at).where(jobs.c.id == after))
+            if last is None:
+                raise StenoboxError(
+                    "invalid_value", "The job to go on after was deleted. Start again at the first page.", param="after"
+                )
+            query = query.where(sa.tuple_(jobs.c.created_at, jobs.c.id) < sa.tuple_(*map(sa.literal, (last, after))))
+        places = {
+            job_id: place
+            for place, job_id in enumerate(
+                connection.scalars(
+                    sa.select(jobs.c.id).where(rows.queued).order_by(jobs.c.turn, jobs.c.queued_at, jobs.c.id)
+                ),
+                1,
+            )
+        }
+        return [rows.job(row, places.get(row.id)) for row in connection.execute(query)]
+
+
+def list_finished(database: Database, limit: int, before: tuple[float, str] | None = None) -> list[Job]:
+    """Finished jobs, newest first. before: (finished_at, id) of the last job of the page before."""
+    query = sa.select(jobs).where(jobs.c.finished_at.is_not(None))
+    if before is not None:
+        query = query.where(sa.tuple_(jobs.c.finished_at, jobs.c.id) < sa.tuple_(*map(sa.literal, before)))
+    with database.read() as connection:
+        page = connection.execute(query.order_by(jobs.c.finished_at.desc(), jobs.c.id.desc()).limit(limit))
+        return [rows.job(row) for row in page]
+
+
+def count_finished(database: Database) -> int:
+    """How many jobs have finished."""
+    with database.read() as connection:
+        query = sa.select(sa.func.count()).select_from(jobs).where(jobs.c.finished_at.is_not(None))
+        return connection.scalar(query) or 0
+
+
+def ids(database: Database) -> set[str]:
+    """Ids of all jobs."""
+    with database.read() as connection:
+        return set(connection.scalars(sa.select(jobs.c.id)))

@@ -1,0 +1,67 @@
+"""From rows to jobs, and the conditions that every query about states shares."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Row
+
+from tasks.db import Database, jobs
+from tasks.errors import KINDS
+from tasks.jobs import Failure, Job, Params, Source, Stage, State
+
+# States in queries are literals: a bound one can't use the partial indexes.
+receiving = sa.text("jobs.state = 'receiving' AND jobs.finished_at IS NULL")
+queued = sa.text("jobs.state = 'queued' AND jobs.finished_at IS NULL")
+running = sa.text("jobs.state = 'running' AND jobs.finished_at IS NULL")
+
+
+def back_in_line(attempts: Any) -> dict[str, Any]:
+    """Values of a row that waits again at its old place in line."""
+    return dict(
+        state=State.QUEUED,
+        stage=None,
+        progress=0.0,
+        started_at=None,
+        token=None,
+        worker=None,
+        lease_until=None,
+        attempts=attempts,
+    )
+
+
+def change_one(database: Database, update: sa.Update) -> Job | None:
+    """Run a guarded UPDATE of at most one job; None when its guard did not hold."""
+    with database.write() as connection:
+        row = connection.execute(update.returning(jobs)).first()
+    return None if row is None else job(row)
+
+
+def job(row: Row[Any], queue_position: int | None = None) -> Job:
+    """The job that a row of the jobs table holds."""
+    error = None
+    # A queued job keeps the sentence about its last crash for the record; only a failed one shows it as its error.
+    if row.error_code is not None and row.state == State.FAILED:
+        error = Failure(row.error_code, row.error_message, KINDS[row.error_code].retryable)
+    return Job(
+        id=row.id,
+        kind=row.kind,
+        state=State(row.state),
+        source=Source(row.source_type, row.source_name, row.source_bytes, row.source_seconds),
+        params=Params(**row.params) if row.params else Params(model=""),
+        created_at=row.created_at,
+        stage=Stage(row.stage) if row.stage else None,
+        progress=row.progress,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        attempts=row.attempts,
+        crashes=row.crashes,
+        cancel_requested=row.cancel_requested,
+        error=error,
+        note=row.note,
+        result=row.result,
+        submitter=row.submitter,
+        work_seconds=row.work_seconds,
+        queue_position=queue_position,
+    )

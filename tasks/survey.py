@@ -1,0 +1,96 @@
+"""What this box can hold, why, and what it holds now: one look for the Limits page and /api/v1/capacity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tasks import capacity, devices, machine, models, store
+from tasks.capacity import Limits, Load
+from tasks.config import Config
+from tasks.db import Database
+from tasks.machine import Cpus, Memory
+from tasks.planner import Planner
+from tasks.slots import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """limits: in force; fixed: whether a person has said how many slots; plan: the arithmetic for the default model;
+    load: what the box holds, None when the database can't be asked; models: the plan of each model advice names."""
+
+    limits: Limits
+    fixed: bool
+    plan: Plan
+    device: str
+    memory: Memory
+    cpus: Cpus
+    load: Load | None
+    models: dict[str, Plan]
+
+    @property
+    def next_free_seconds(self) -> int | None:
+        """Seconds until one more job would be taken, 0 when it would be now; None when nobody can tell."""
+        if self.load is None or self.limits.intake != "open":
+            return None
+        refusal = capacity.decide(self.limits, self.load, capacity.Request())
+        return capacity.seconds_until_room(self.limits, self.load) if refusal else 0
+
+    @property
+    def largest_that_fits(self) -> str:
+        """The most exact model that one job fits with; "" when none does."""
+        return next((name for name, plan in reversed(self.models.items()) if plan.maximum), "")
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a person should know, each in a sentence or two with what to do."""
+        return [sentence for sentence in (self._model_warning(), self._slots_warning(), self.cpus.warning) if sentence]
+
+    def _model_warning(self) -> str | None:
+        if self.plan.maximum:
+            return None
+        advice = (
+            f"Choose {self.largest_that_fits}, the largest that fits, or give this box more memory."
+            if self.largest_that_fits
+            else "No model fits: give this box more memory."
+        )
+        what = "every recording for it may end with the box out of memory" if self.fixed else "its jobs are refused"
+        return f"The default model {self.plan.model} does not fit into memory, so {what}. {advice}"
+
+    def _slots_warning(self) -> str | None:
+        slots, plan = self.limits.slots, self.plan
+        if not self.fixed or not plan.maximum or slots <= plan.recommended:
+            return None
+        if slots > plan.maximum:
+            return (
+                f"{slots} slots are set, but by the arithmetic memory holds {plan.maximum}: with all of them busy, the "
+                f"box may run out of memory. Set {plan.recommended}, or choose a smaller model."
+            )
+        return (
+            f"{slots} slots are set, more than the {plan.recommended} recommended for {self.cpus.count} CPUs: memory "
+            "holds them, but each job gets slower and the box finishes no more in an hour."
+        )
+
+
+def take(config: Config, planner: Planner, database: Database) -> Survey:
+    """Look now. Raises StenoboxError database_busy."""
+    limits = planner.limits()
+    return _survey(config, limits, planner.slots_are_fixed(), store.load(database), planner.plan)
+
+
+def remember(config: Config, planner: Planner, limits: Limits, fixed: bool) -> Survey:
+    """The same without the database: plans as last made, limits as last seen, no load. Never waits."""
+    return _survey(config, limits, fixed, None, planner.remembered)
+
+
+def _survey(config: Config, limits: Limits, fixed: bool, load: Load | None, plan: Callable[[str], Plan]) -> Survey:
+    return Survey(
+        limits,
+        fixed,
+        plan(limits.model),
+        devices.device(config),
+        machine.memory(),
+        machine.cpus(stated=config.cpus),
+        load,
+        {name: plan(name) for name in models.BY_SIZE},
+    )

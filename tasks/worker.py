@@ -1,0 +1,93 @@
+"""The worker process: Huey's consumer around the pipeline. Stays light; models and media live in its children."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from huey.consumer import Consumer
+
+from tasks.config import Config
+from tasks.db import open_database
+from tasks.engine.engines import Engines
+from tasks.heartbeat import Heartbeat
+from tasks.monitor import Monitor
+from tasks.pipeline import Pipeline
+from tasks.planner import Planner
+from tasks.queue import Queue
+from tasks.recovery import rescue, take_data_folder
+
+logger = logging.getLogger(__name__)
+
+THREADS = 17
+"""One for each slot there may be (config.slots), and one to warm the engine when all are taken."""
+FIRST_POLL_SECONDS, LAST_POLL_SECONDS = 0.01, 0.5
+"""A thread looks for messages this often. Seventeen that look twice a second find one within 30 ms on average."""
+
+
+class DrainingConsumer(Consumer):  # type: ignore[misc]
+    """Huey's consumer, for which SIGTERM and SIGINT mean the same, once or five times: put back what runs, leave."""
+
+    def __init__(self, *arguments: Any, on_drain: Callable[[], None], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._on_drain = on_drain
+        self._set_signal_handlers()  # before a thread can claim a job; Huey does it after
+
+    def _set_signal_handlers(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._note_signal)
+
+    def _note_signal(self, number: int, _frame: object) -> None:
+        self._signum = number  # the consumer's own loop sees it; nothing else is safe in here
+        self._graceful, self._restart = True, False
+
+    def stop(self, graceful: bool = False) -> None:
+        self._on_drain()
+        super().stop(graceful=True)
+
+
+def run(config: Config) -> None:
+    """Run until told to leave. Raises SchemaError and AlreadyRunning before anything has started."""
+    with take_data_folder(config, "worker"):
+        database = open_database(config)
+        rescue(config, database)
+        worker = uuid.uuid4().hex
+        engines = Engines(config)
+        queue = Queue(config.queue_db)
+        planner = Planner(config, database)
+        heartbeat = Heartbeat(config, planner, database, queue, engines)
+        monitor = Monitor(config, planner, database, heartbeat, engines)
+        pipeline = Pipeline(
+            config, database, queue, engines, heartbeat, worker, planner, holding=lambda: monitor.holding
+        )
+        queue.answer(run_job=pipeline.run, warm_engine=pipeline.warm)
+        heartbeat.start()
+        monitor.start()
+
+        def drain() -> None:
+            monitor.leave()
+            heartbeat.drain()
+            engines.stop()  # asking it to cancel could take longer than the grace time
+
+        consumer = DrainingConsumer(
+            queue.huey,
+            workers=THREADS,
+            periodic=False,
+            initial_delay=FIRST_POLL_SECONDS,
+            max_delay=LAST_POLL_SECONDS,
+            scheduler_interval=60,
+            shutdown_timeout=config.grace,
+            on_drain=drain,
+        )
+        logging.getLogger("huey").setLevel(logging.WARNING)
+        logger.info("worker %s ready", worker)
+        consumer.run()
+        for number in (signal.SIGTERM, signal.SIGINT):  # Python's own end would let a late one kill us
+            signal.signal(number, signal.SIG_IGN)
+        engines.stop()
+        queue.close()
+        database.close()
+        logger.info("worker %s left", worker)

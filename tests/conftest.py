@@ -1,0 +1,54 @@
+"""Fixtures shared by all tests: a data folder, a box without processes, and one real server for the whole run."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import Served, serve
+
+from tasks.actions import Box
+from tasks.config import Config
+from tasks.db import Database, open_database, prepare_data_folder
+from tasks.queue import Queue
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    """A configuration with a data folder of its own and room for one running and two waiting jobs."""
+    return Config(data=tmp_path / "data", slots=1, queue_limit=2, lease=5, grace=5, engine_idle=60)
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty jobs.db: Alembic runs once, not for each test."""
+    config = Config(data=tmp_path_factory.mktemp("migrated"))
+    open_database(config).close()
+    return config.jobs_db
+
+
+@pytest.fixture
+def database(config: Config, migrated: Path) -> Iterator[Database]:
+    prepare_data_folder(config)
+    shutil.copy(migrated, config.jobs_db)
+    database = open_database(config)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def box(config: Config, database: Database) -> Iterator[Box]:
+    """What the faces use, with no worker behind it: jobs stay queued."""
+    queue = Queue(config.queue_db)
+    yield Box(config, database, queue)
+    queue.close()
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One real server for the whole run: web, worker and engine with the demo model, two slots."""
+    served = serve(tmp_path_factory.mktemp("served"), STENOBOX_SLOTS="2", STENOBOX_QUEUE_LIMIT="100")
+    yield served
+    assert served.stop() == 0, served.log.read_text()

@@ -1,0 +1,214 @@
+"""Admission as a table: limits, load and request on the left, the answer on the right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from tasks.capacity import (
+    FIRST_GUESS_SECONDS,
+    LONGEST_RETRY_AFTER,
+    SPARE_BYTES,
+    Limits,
+    Load,
+    Request,
+    changed,
+    decide,
+    first_limits,
+    queue_seconds,
+    retry_after,
+    too_large,
+)
+from tasks.config import Config
+from tasks.errors import StenoboxError
+
+
+def limits(slots: int = 1, queue_limit: int = 2, max_bytes: int = 1000) -> Limits:
+    return Limits(slots, queue_limit, max_bytes, 3600)
+
+
+@pytest.mark.parametrize(
+    ("limits", "load", "size", "code"),
+    [
+        (limits(), Load(), None, None),
+        (limits(), Load(), 1000, None),
+        (limits(), Load(), 0, None),
+        (limits(), Load(), 1001, "too_large"),
+        (limits(), Load(running=1, queued=1), 10, None),
+        (limits(), Load(running=1, queued=2), 10, "queue_full"),
+        (limits(), Load(queued=3), 10, "queue_full"),
+        (limits(), Load(receiving=3), 10, "queue_full"),
+        (limits(), Load(receiving=1, queued=1, running=1), None, "queue_full"),
+        (limits(), Load(running=9), None, "queue_full"),  # limits were lowered while jobs ran
+        (limits(queue_limit=0), Load(), None, None),
+        (limits(queue_limit=0), Load(running=1), None, "queue_full"),
+        (limits(slots=2, queue_limit=0), Load(running=1), None, None),
+        (limits(), Load(running=1, queued=2), 1001, "too_large"),  # coming back would not help
+    ],
+)
+def test_a_request_fits_or_is_refused(limits: Limits, load: Load, size: int | None, code: str | None) -> None:
+    refusal = decide(limits, load, Request(size))
+    assert (None if refusal is None else refusal.code) == code
+
+
+def test_a_full_box_says_what_it_holds_and_when_to_come_back() -> None:
+    refusal = decide(limits(), Load(receiving=1, queued=1, running=1, job_seconds=12), Request())
+    assert refusal is not None
+    assert refusal.message == "The box is full: 1 running, 2 waiting, room for 3. Try again in 12 s."
+    assert refusal.retry_after == 12
+
+
+def test_an_upload_that_is_too_large_names_the_limit_and_no_time() -> None:
+    refusal = too_large(limits(max_bytes=2_000_000))
+    assert "2,000,000 bytes" in refusal.message
+    assert "Limits page" in refusal.message
+    assert (refusal.code, refusal.param, refusal.retry_after) == ("too_large", "file", None)
+
+
+@pytest.mark.parametrize(
+    ("limits", "load", "seconds"),
+    [
+        (limits(), Load(receiving=3), FIRST_GUESS_SECONDS),  # nothing measured, nothing known of what arrives
+        (limits(), Load(receiving=3, job_seconds=10.1), 11),
+        (limits(), Load(queued=3, waiting=(10, 10, 10)), 10),
+        (limits(), Load(running=1, queued=2, remaining=(4,), waiting=(10, 10)), 4),
+        (limits(), Load(running=1, queued=3, remaining=(4,), waiting=(10, 10, 10)), 14),  # one too many already
+        (limits(slots=2), Load(running=2, queued=2, remaining=(50, 3), waiting=(10, 10)), 3),
+        (limits(), Load(queued=3, waiting=(0.01,) * 3), 1),
+        (limits(), Load(queued=3, waiting=(1000,) * 3), LONGEST_RETRY_AFTER),
+    ],
+)
+def test_the_time_to_come_back_is_when_a_place_will_be_free(limits: Limits, load: Load, seconds: float) -> None:
+    assert retry_after(limits, load) == seconds
+
+
+counts = st.integers(0, 1000)
+
+
+@settings(deadline=None)
+@given(
+    st.integers(1, 16),
+    counts,
+    st.builds(Load, counts, counts, counts, st.none() | st.floats(0, 1e6)),
+    st.none() | st.integers(0, 2000),
+)
+def test_whatever_the_load_a_request_fits_only_below_the_limit_and_is_told_at_most_two_minutes(
+    slots: int, queue_limit: int, load: Load, size: int | None
+) -> None:
+    refusal = decide(limits(slots, queue_limit), load, Request(size))
+    assert (refusal is None) == (load.active < slots + queue_limit and (size or 0) <= 1000)
+    if refusal is not None and refusal.code == "queue_full":
+        assert isinstance(refusal.retry_after, int)
+        assert 1 <= refusal.retry_after <= 120
+
+
+@pytest.mark.parametrize(
+    ("slots", "load", "position", "seconds"),
+    [
+        (1, Load(queued=1, waiting=(10,)), 1, None),
+        (1, Load(queued=1, waiting=(10,), job_seconds=10), 1, 10),
+        (1, Load(running=1, queued=1, remaining=(7,), waiting=(10,), job_seconds=10), 1, 17),
+        (2, Load(running=1, queued=1, remaining=(90,), waiting=(10,), job_seconds=10), 1, 10),  # the free slot
+        (2, Load(running=2, queued=2, remaining=(5, 9), waiting=(10, 20), job_seconds=10), 2, 29),
+        (1, Load(running=3, queued=1, remaining=(5, 9, 2), waiting=(10,), job_seconds=10), 1, 19),  # slots lowered
+        (1, Load(job_seconds=10), 1, None),  # it has just started
+    ],
+)
+def test_a_place_in_line_has_an_estimate_once_a_job_was_measured(
+    slots: int, load: Load, position: int, seconds: float | None
+) -> None:
+    assert queue_seconds(limits(slots), load, position) == seconds
+
+
+OPEN = limits()
+
+
+@pytest.mark.parametrize(
+    ("limits", "load", "request_", "code", "status", "waits"),
+    [
+        (OPEN, Load(), Request(model="large-v3", fits="small"), "never_fits", 422, False),
+        (replace(OPEN, intake="paused"), Load(), Request(), "paused", 503, True),
+        (replace(OPEN, intake="draining"), Load(), Request(), "draining", 503, True),
+        (replace(OPEN, intake="paused"), Load(), Request(2000), "too_large", 413, False),
+        (OPEN, Load(), Request(10, disk_free=SPARE_BYTES + 9), "disk_full", 507, True),
+        (OPEN, Load(), Request(10, disk_free=SPARE_BYTES + 10), None, 0, False),
+        (OPEN, Load(guard="hold"), Request(), "memory_pressure", 429, True),
+        (OPEN, Load(guard="unload"), Request(), "memory_pressure", 429, True),
+        (OPEN, Load(guard="stop"), Request(), "memory_pressure", 429, True),
+        (replace(OPEN, per_key=2), Load(queued=2, of_key=2), Request(), "key_limit", 429, True),
+        (replace(OPEN, per_key=2), Load(queued=2, of_key=1), Request(), None, 0, False),
+        (replace(OPEN, fail_fast=True), Load(running=1), Request(), "queue_full", 429, True),
+        (replace(OPEN, fail_fast=True), Load(), Request(), None, 0, False),
+    ],
+)
+def test_every_refusal_has_its_code_status_and_a_time_where_waiting_helps(
+    limits: Limits, load: Load, request_: Request, code: str | None, status: int, waits: bool
+) -> None:
+    refusal = decide(limits, load, request_)
+    if code is None:
+        assert refusal is None
+    else:
+        assert refusal is not None
+        assert (refusal.code, refusal.kind.status) == (code, status)
+        assert (refusal.retry_after is not None) == waits
+
+
+def test_a_model_that_never_fits_is_told_with_one_that_does() -> None:
+    told = decide(OPEN, Load(), Request(model="large-v3", fits="small"))
+    assert told is not None
+    assert "large-v3 does not fit" in told.message
+    assert "The largest that fits is small." in told.message
+    none = decide(OPEN, Load(), Request(model="tiny", fits=""))
+    assert none is not None
+    assert "No model fits" in none.message
+
+
+def test_the_first_limits_are_the_operators(tmp_path: Path) -> None:
+    named = Config(data=tmp_path, queue_limit=5, max_bytes=7, max_seconds=9, model="small")
+    assert first_limits(named, 3) == Limits(3, 5, 7, 9, model="small")
+    assert first_limits(named, 0).slots == 1  # even where the arithmetic says that nothing fits
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "result"),
+    [
+        ("slots", "3", 3),
+        ("fail_fast", "true", True),
+        ("max_seconds", "60", 60.0),
+        ("intake", "paused", "paused"),
+        ("keep_days", 0.5, 0.5),
+    ],
+)
+def test_a_setting_takes_text_and_numbers(name: str, value: object, result: object) -> None:
+    assert changed(OPEN, {name: value}) == {name: result}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("slots", 17),
+        ("slots", "many"),
+        ("queue_limit", -1),
+        ("intake", "shut"),
+        ("fail_fast", "perhaps"),
+        ("model", ""),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(StenoboxError, match=name) as caught:
+        changed(OPEN, {name: value})
+    assert (caught.value.code, caught.value.param) == ("invalid_value", name)
+
+
+def test_an_unknown_setting_is_refused_with_those_there_are() -> None:
+    with pytest.raises(StenoboxError, match=r"no setting 'slot'.*slots, queue_limit") as caught:
+        changed(OPEN, {"slot": 1})
+    assert caught.value.code == "unknown_field"
+
+
+def test_active_is_everything_that_holds_a_place() -> None:
+    assert Load(receiving=1, queued=2, running=4).active == 7

@@ -1,0 +1,80 @@
+"""The wheel holds all that a running box needs, and README and package promise only what is there."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tasks.config import VARIABLES
+from webapp.cli import main
+from webapp.routes import routes
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built wheel, unpacked."""
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    (built,) = folder.glob("*.whl")
+    with zipfile.ZipFile(built) as archive:
+        archive.extractall(folder / "unpacked")
+    return folder / "unpacked"
+
+
+def test_the_wheel_has_every_template_static_file_migration_and_model(wheel: Path) -> None:
+    for source, target in (("templates", "webapp/templates"), ("static", "webapp/static"), ("tasks", "tasks")):
+        ours = {p.relative_to(ROOT / source) for p in (ROOT / source).rglob("*") if p.is_file()}
+        theirs = {p.relative_to(wheel / target) for p in (wheel / target).rglob("*") if p.is_file()}
+        assert {p for p in ours if "__pycache__" not in p.parts} == theirs
+
+
+def test_an_installed_wheel_finds_its_own_templates_and_static_files(wheel: Path) -> None:
+    code = "import webapp.paths as p; print(p.TEMPLATES); print(p.STATIC)"
+    environment = os.environ | {"PYTHONPATH": str(wheel)}
+    found = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd="/", check=True, capture_output=True, text=True
+    )
+    assert found.stdout.split() == [str(wheel / "webapp" / "templates"), str(wheel / "webapp" / "static")]
+
+
+def test_the_readme_lists_the_api_that_is_served() -> None:
+    served = {route.path for route in routes if getattr(route, "methods", None) and route.path.startswith("/api")}  # type: ignore[attr-defined]
+    told = set(re.findall(r"(/api/v1/[a-z/{}]+)", README.replace("`, `…/retry`", "` `/api/v1/jobs/{id}/retry`")))
+    assert {path.rstrip("/") for path in told} - {"/api/v1/jobs/ID"} >= served
+    assert {path for path in told if "{" in path or path.count("/") == 3} <= served
+
+
+def test_the_readme_names_only_variables_there_are() -> None:
+    assert set(re.findall(r"STENOBOX_[A-Z_]+", README)) <= set(VARIABLES.values())
+
+
+@pytest.mark.parametrize("command", sorted(set(re.findall(r"bin/stenobox ([a-z]+)", README))))
+def test_the_readme_names_only_commands_there_are(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    assert caught.value.code == 0
+    assert command in capsys.readouterr().out
+
+
+def test_files_the_readme_links_to_exist() -> None:
+    links = re.findall(r"\]\(([^)#]+)", README)
+    assert [link for link in links if not link.startswith("http") and not (ROOT / link).exists()] == []
+
+
+def test_no_address_is_pinned() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if not re.fullmatch(r"#.*|[A-Za-z0-9._-]+==[A-Za-z0-9._+!]+", line)] == []

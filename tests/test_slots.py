@@ -1,0 +1,127 @@
+"""How many jobs fit: the arithmetic line by line, and the concurrency guide's table beside it."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.costs import MIB, OWN, Cost, Kind, prior
+from tasks.machine import Bound
+from tasks.slots import BATCHES, MOST_SLOTS, Plan, guide, plan
+
+GIB = 2**30
+MODELS = ("demo", "tiny", "base", "small", "medium", "turbo", "large-v3")
+
+
+def cost(model: str, batch: int) -> Cost:
+    return prior(Kind(model, "int8", batch))
+
+
+def fits(model: str, gib: float, cpus: int = 8, device: str = "cpu") -> Plan:
+    return plan(model, device, Bound("a test", round(gib * GIB)), cpus, partial(cost, model))
+
+
+# The guide: memory of the platform, GB of a model's own copy, jobs by its rule (RAM - 2 GB) / model;
+# then what one engine with shared weights, this box's arithmetic and priors hold.
+GUIDE = [
+    ("M1", 8, "tiny", 0.5, 12, 9),
+    ("M1", 8, "medium", 2.0, 3, 3),
+    ("M1", 8, "turbo", 2.5, 2, 4),
+    ("2 GB", 2, "tiny", 0.5, 0, 0),
+    ("2 GB", 2, "medium", 2.0, 0, 0),
+    ("2 GB", 2, "turbo", 2.5, 0, 0),
+    ("4 GB", 4, "tiny", 0.5, 4, 3),
+    ("4 GB", 4, "medium", 2.0, 1, 1),
+    ("4 GB", 4, "turbo", 2.5, 0, 1),
+]
+
+
+@pytest.mark.parametrize(("platform", "ram", "model", "copy", "by_rule", "shared"), GUIDE)
+def test_the_guides_table(platform: str, ram: int, model: str, copy: float, by_rule: int, shared: int) -> None:
+    assert guide(ram, copy) == by_rule
+    assert fits(model, ram).maximum == shared
+
+
+def test_the_lines_add_up() -> None:
+    found = fits("small", 8)
+    limit, *less, room, job, maximum, by_cpu = found.lines
+    assert limit.value + sum(line.value for line in less) == room.value
+    assert limit.text == "memory: a test"
+    assert room.value // job.value == maximum.value == found.maximum
+    assert min(maximum.value, by_cpu.value) == found.recommended
+    assert [line.counted for line in found.lines] == [False] * 7 + [True, True]
+    assert "estimate until a job has run" in job.text
+
+
+def test_measured_costs_are_said_to_be_measured() -> None:
+    measured = Cost(700 * MIB, 300 * MIB, 200 * MIB, records=3)
+    found = plan("small", "cpu", Bound("a test", 4 * GIB), 8, lambda batch: measured)
+    assert "from 3 of this box's jobs" in found.lines[6].text
+
+
+@pytest.mark.parametrize(
+    ("cpus", "recommended", "threads"), [(1, 1, 1), (2, 1, 2), (3, 1, 3), (4, 2, 2), (8, 4, 2), (9, 4, 2), (64, 16, 4)]
+)
+def test_cpus_bound_what_is_recommended(cpus: int, recommended: int, threads: int) -> None:
+    found = fits("tiny", 64, cpus)
+    assert (found.maximum, found.recommended, found.threads) == (MOST_SLOTS, recommended, threads)
+
+
+def test_memory_bounds_it_too_and_then_each_job_gets_more_threads() -> None:
+    found = fits("medium", 6, cpus=16)
+    assert found.recommended == found.maximum < 8
+    assert found.threads == 16 // found.recommended
+
+
+def test_a_smaller_batch_is_chosen_before_a_model_is_refused() -> None:
+    sizes = {gib: fits("medium", gib).batch for gib in (4, 8)}
+    assert sizes[8] == max(BATCHES["cpu"])
+    assert 1 <= sizes[4] < sizes[8]
+    assert fits("medium", 4).maximum == 1
+
+
+def test_nothing_fits() -> None:
+    found = fits("large-v3", 2)
+    assert (found.maximum, found.recommended, found.batch) == (0, 0, 1)
+    assert found.threads >= 1
+
+
+def test_headroom_is_a_tenth_but_not_little() -> None:
+    assert fits("tiny", 2).lines[1].value == -256 * MIB
+    assert fits("tiny", 64).lines[1].value == -round(6.4 * GIB)
+    assert fits("tiny", 64).lines[2].value == -OWN
+
+
+def test_cuda_tries_larger_batches() -> None:
+    assert fits("small", 24, device="cuda").batch == 16
+
+
+@settings(deadline=None)
+@given(st.sampled_from(MODELS), st.floats(0.25, 128), st.floats(0, 64), st.integers(1, 64))
+def test_more_memory_never_means_fewer_slots_of_a_batch_nor_a_smaller_one(
+    model: str, gib: float, more: float, cpus: int
+) -> None:
+    small, large = fits(model, gib, cpus), fits(model, gib + more, cpus)
+    assert large.batch >= small.batch
+    if large.batch == small.batch:
+        assert large.maximum >= small.maximum
+        assert large.recommended >= small.recommended
+
+
+@settings(deadline=None)
+@given(st.sampled_from(MODELS), st.floats(0.25, 128), st.floats(0, 64), st.integers(1, 64))
+def test_more_memory_never_means_fewer_slots(model: str, gib: float, more: float, cpus: int) -> None:
+    assert fits(model, gib + more, cpus).recommended >= fits(model, gib, cpus).recommended
+
+
+@settings(deadline=None)
+@given(st.sampled_from(MODELS), st.floats(0.25, 128), st.integers(1, 64))
+def test_what_is_recommended_fits(model: str, gib: float, cpus: int) -> None:
+    found = fits(model, gib, cpus)
+    c = cost(model, found.batch)
+    if found.recommended:
+        assert OWN + c.base + c.load + found.recommended * c.job <= gib * GIB * 0.9 + 1
+        assert found.recommended * found.threads <= max(cpus, found.recommended)

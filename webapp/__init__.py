@@ -1,0 +1,8 @@
+"""The faces of the runner: page, API and command line. Imports `tasks`, never the other way round, and never torch.
+
+A module here imports only modules above it:
+
+    paths  templating  errors  security  assets  submitters  bodies  uploads  resources  api  capacity_api
+    settings_api  pages  plots  limits_page  routes  app  supervisor  offline  client  ledger  progress  submit  figures
+    bench  cli
+"""

@@ -1,0 +1,113 @@
+"""REST at /api/v1. Routes only translate: the rules are in `tasks.actions`."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from tasks import __version__, store
+from tasks.actions import Box
+from tasks.errors import StenoboxError
+from tasks.jobs import Job, State, is_id
+from tasks.transcripts import find_format
+from webapp.resources import job_json
+from webapp.uploads import read_form
+
+MOST_JOBS = 200
+FIELDS = ("model", "language")
+
+
+def box_of(request: Request) -> Box:
+    """The box this application serves."""
+    box: Box = request.app.state.box
+    return box
+
+
+def _json(box: Box, job: Job) -> dict[str, Any]:
+    return job_json(job, box.limits(), box.load())
+
+
+async def create_transcription(request: Request) -> Response:
+    """POST /api/v1/transcriptions: a form with `file`, `model`, `language` → 202 with the job."""
+    box = box_of(request)
+    async with read_form(request, box, allowed=FIELDS, several=False) as form:
+
+        def queue() -> Job:
+            params = box.params(form.fields.get("model"), form.fields.get("language"))
+            return form.uploads[0].receiving.queue(params, form.uploads[0].name)
+
+        job = await run_in_threadpool(queue)
+    body = await run_in_threadpool(lambda: _json(box, box.get(job.id)))
+    return JSONResponse(body, 202, headers={"Location": f"/api/v1/jobs/{job.id}"})
+
+
+def list_jobs(request: Request) -> Response:
+    """GET /api/v1/jobs?state=&limit=&after=: newest first; `next` is the path of the next page, or null."""
+    box = box_of(request)
+    state, limit = request.query_params.get("state"), request.query_params.get("limit", "50")
+    after = request.query_params.get("after")
+    if state is not None and state not in list(State):
+        raise StenoboxError("invalid_value", f"state must be one of {', '.join(State)}.", param="state")
+    if not (limit.isascii() and limit.isdigit() and len(limit) <= 6 and 1 <= int(limit) <= MOST_JOBS):
+        raise StenoboxError("invalid_value", f"limit must be a number from 1 to {MOST_JOBS}.", param="limit")
+    if after is not None and not (is_id(after) and store.get(box.database, after)):
+        raise StenoboxError("invalid_value", "after must be the id of a job that is still here.", param="after")
+    page = store.list_jobs(box.database, State(state) if state else None, int(limit) + 1, after)
+    jobs, more = page[: int(limit)], len(page) > int(limit)
+    following = None
+    if more:
+        following = f"/api/v1/jobs?limit={limit}&after={jobs[-1].id}" + (f"&state={state}" if state else "")
+    limits, load = box.limits(), box.load()
+    return JSONResponse({"jobs": [job_json(job, limits, load) for job in jobs], "next": following})
+
+
+def show_job(request: Request) -> Response:
+    """GET /api/v1/jobs/{id}"""
+    box = box_of(request)
+    return JSONResponse(_json(box, box.get(request.path_params["id"])))
+
+
+def delete_job(request: Request) -> Response:
+    """DELETE /api/v1/jobs/{id}: in any state; 204."""
+    box_of(request).delete(request.path_params["id"])
+    return Response(status_code=204)
+
+
+def cancel_job(request: Request) -> Response:
+    """POST /api/v1/jobs/{id}/cancel: 200 when it waited, 202 when it runs and will stop within seconds."""
+    box = box_of(request)
+    job = box.cancel(request.path_params["id"])
+    return JSONResponse(_json(box, job), 200 if job.state == State.CANCELED else 202)
+
+
+def retry_job(request: Request) -> Response:
+    """POST /api/v1/jobs/{id}/retry: back into the queue; 202."""
+    box = box_of(request)
+    job = box.retry(request.path_params["id"])
+    return JSONResponse(_json(box, box.get(job.id)), 202)
+
+
+def show_transcript(request: Request) -> Response:
+    """GET /api/v1/jobs/{id}/transcript?format=json|txt|srt|vtt"""
+    job = box_of(request).get(request.path_params["id"])
+    return transcript_response(box_of(request), job, request.query_params.get("format", "json"), download=False)
+
+
+def transcript_response(box: Box, job: Job, name: str, *, download: bool) -> Response:
+    """The transcript as a file of that format; with download, under the recording's name."""
+    form = find_format(name)
+    body = form.write(box.transcript(job))
+    headers = {"Cache-Control": "private, no-cache"}
+    if download:
+        stem = job.source.name.rpartition(".")[0] or job.source.name
+        headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(f'{stem}.{name}', safe='')}"
+    return Response(body, media_type=form.media_type, headers=headers)
+
+
+def healthz(request: Request) -> Response:
+    """GET /healthz: the web process is alive, also when the box is full."""
+    return JSONResponse({"status": "ok", "version": __version__})

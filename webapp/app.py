@@ -1,0 +1,66 @@
+"""The web application, assembled."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tasks import media, store
+from tasks.actions import Box
+from tasks.config import Config
+from tasks.db import open_database
+from tasks.errors import StenoboxError
+from tasks.queue import Queue
+from webapp import capacity_api, errors
+from webapp.routes import routes
+from webapp.security import HEADERS, AllowedHosts, SameOrigin, SecurityHeaders
+
+
+async def _on_exception(request: Request, error: Exception) -> Response:
+    # Starlette answers unexpected errors outside all middleware.
+    response = await errors.on_exception(request, error)
+    response.headers.update(HEADERS)
+    return response
+
+
+def _drop_uploads(box: Box, except_of: str) -> None:
+    for job_id in store.drop_receiving_of_others(box.database, except_of):
+        media.remove(box.config, job_id)
+
+
+def create_app(config: Config) -> Starlette:
+    """The application for this configuration. Opens the database when it starts."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        database = open_database(config)
+        box = app.state.box = Box(config, database, Queue(config.queue_db))
+        app.state.capacity_threads = anyio.CapacityLimiter(capacity_api.THREADS)
+        # There is one web process at a time: uploads that others began have broken.
+        _drop_uploads(box, except_of=box.receiver)
+        yield
+        _drop_uploads(box, except_of="")  # those that took longer than the grace time
+        box.queue.close()
+        database.close()
+
+    return Starlette(
+        routes=routes,
+        lifespan=lifespan,
+        middleware=[
+            Middleware(SecurityHeaders),
+            Middleware(AllowedHosts, hosts=config.allowed_hosts),
+            Middleware(SameOrigin),
+        ],
+        exception_handlers={
+            StenoboxError: errors.on_stenobox_error,
+            HTTPException: errors.on_http_exception,
+            Exception: _on_exception,
+        },
+    )

@@ -1,0 +1,50 @@
+"""Small bodies of requests: JSON objects and fields of plain forms, read up to a limit."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+
+from tasks.errors import StenoboxError
+
+MOST_BYTES = 16 * 1024
+MOST_FIELDS = 100
+
+
+async def read_json(request: Request) -> dict[str, Any]:
+    """The JSON object in the body. Raises StenoboxError unsupported_media_type, too_large or invalid_request."""
+    body = await _read(request, "application/json", 'Send a JSON object as application/json, such as {"slots": 2}.')
+    try:
+        found = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise StenoboxError("invalid_request", "The body can't be read as JSON.") from None
+    if not isinstance(found, dict):
+        raise StenoboxError("invalid_request", 'The body must be a JSON object, such as {"slots": 2}.')
+    return found
+
+
+async def read_fields(request: Request) -> dict[str, str]:
+    """The fields of a plain form, the last of each name. Raises as `read_json`."""
+    body = await _read(request, "application/x-www-form-urlencoded", "Send this form as a browser does.")
+    try:
+        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="replace", max_num_fields=MOST_FIELDS)
+    except ValueError:
+        raise StenoboxError("invalid_request", "This form can't be read.") from None
+    return {name: value.strip() for name, value in pairs}
+
+
+async def _read(request: Request, media_type: str, advice: str) -> bytes:
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != media_type:
+        raise StenoboxError("unsupported_media_type", advice)
+    body = b""
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MOST_BYTES:
+                raise StenoboxError("too_large", f"The body is larger than {MOST_BYTES:,} bytes.")
+    except ClientDisconnect:
+        raise StenoboxError("invalid_request", "The request broke off before its end. Send it again.") from None
+    return body

@@ -1,0 +1,186 @@
+"""The `stenobox` command."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+from tasks import __version__, children
+from tasks.config import VARIABLES, Config, ConfigError, from_env
+from tasks.db import SchemaError, open_database, prepare_data_folder
+from tasks.errors import StenoboxError
+from tasks.queue import Queue
+from tasks.recovery import AlreadyRunning, take_data_folder
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command. Returns the exit status: 0 done, 1 failed, 2 wrong usage or configuration."""
+    os.umask(0o077)  # what this program writes is nobody else's business
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {options.command}: %(message)s", stream=sys.stderr)
+    try:
+        status: int = options.run(from_env(), options)
+        return status
+    except ConfigError as error:
+        return _say(str(error), 2)
+    except StenoboxError as error:
+        return _say(error.message, 1)
+    except (SchemaError, AlreadyRunning) as error:
+        return _say(str(error), 1)
+    except KeyboardInterrupt:
+        return _say("stopped", 130)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="stenobox",
+        description="A transcription box. Without a command it serves the web page and runs jobs.",
+        epilog="Environment: " + ", ".join(VARIABLES.values()) + ". See the README.",
+    )
+    parser.add_argument("--version", action="version", version=f"stenobox {__version__}")
+    parser.set_defaults(run=serve, command="serve")
+    commands = parser.add_subparsers(metavar="COMMAND")
+
+    def add(name: str, run: object, text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(run=run, command=name)
+        return command
+
+    add("serve", serve, "Serve the page and the API, and run jobs (the default).")
+    add("web", web, "Only the page and the API.")
+    add("worker", worker, "Only the worker that runs jobs.")
+    command = add("transcribe", transcribe, "Transcribe one file, without a server.")
+    command.add_argument("file", type=Path)
+    command.add_argument("--model", help="name of a model (default: STENOBOX_MODEL, else demo)")
+    command.add_argument("--language", help="code such as en or de (default: detect)")
+    command.add_argument("--format", default="txt", help="txt, srt, vtt or json (default: txt)")
+    command = add("models", models, "List the models, or download one.")
+    command.add_argument("download", nargs="?", metavar="NAME", help="model to download")
+    submit_options(add("submit", submit, "Send many recordings to a box, each when it has room, and wait for them."))
+    bench_options(add("bench", bench, "Measure how many recordings this box should transcribe at once."))
+    return parser
+
+
+def submit_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("files", nargs="*", metavar="FILE", help="recordings to send")
+    command.add_argument("--list", metavar="FILE", help="a file that names one recording a line; - for stdin")
+    command.add_argument("--server", metavar="URL", help="the box (default: the one on this machine)")
+    command.add_argument("--model", help="name of a model (default: the box's own)")
+    command.add_argument("--language", help="code such as en or de (default: detect)")
+    command.add_argument("--out", type=Path, metavar="FOLDER", help="put the transcripts there")
+    command.add_argument("--format", default="txt", help="of the transcripts: txt, srt, vtt or json (default: txt)")
+    command.add_argument("--state", type=Path, metavar="FILE", help="what was sent (default: in --out, else here)")
+
+
+def bench_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--model", help="name of a model (default: STENOBOX_MODEL, else demo)")
+    command.add_argument("--concurrent", type=int, metavar="N", help="recordings at once (default: 1)")
+    command.add_argument("--test-all", action="store_true", help="1, 2, 4, … at once, and find the best")
+    command.add_argument("--seconds", type=float, default=120.0, help="length of each recording (default: 120)")
+    command.add_argument(
+        "--synthetic", action="store_true", help="random weights of the model's true size; is so where it is not here"
+    )
+    command.add_argument("--against", metavar="URL", help="send N recordings at once to a box that runs there")
+    command.add_argument("--check-costs", action="store_true", help="compare what jobs need with what was predicted")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    command.add_argument("--svg", type=Path, metavar="FILE", help="draw them there")
+    command.add_argument("--apply", action="store_true", help="store the best number as this box's limit")
+
+
+def serve(config: Config, _: argparse.Namespace) -> int:
+    from webapp.supervisor import PortTaken, address, become_supervisor, check_port
+
+    try:
+        check_port(config)
+    except PortTaken as error:
+        return _say(str(error), 1)
+    prepare_data_folder(config)
+    for name in ("web", "worker"):  # said once, here, instead of in a restart loop
+        take_data_folder(config, name).close()
+    open_database(config).close()  # upgraded once, here, so that neither process has to
+    Queue(config.queue_db).close()  # replaced if damaged: two processes doing that would end with a file each
+    print(f"Stenobox {__version__} is at {address(config)}  (data in {config.data}; Ctrl-C stops it)")
+    become_supervisor(config)
+    raise AssertionError("unreachable")
+
+
+def web(config: Config, _: argparse.Namespace) -> int:
+    import uvicorn
+
+    from webapp.app import create_app
+
+    children.die_with_parent(expendable=False)
+    open_database(config).close()
+    with take_data_folder(config, "web"):
+        uvicorn.run(
+            create_app(config),
+            host=config.host,
+            port=config.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=round(config.grace),
+        )
+    return 0
+
+
+def worker(config: Config, _: argparse.Namespace) -> int:
+    from tasks.worker import run
+
+    children.die_with_parent(expendable=False)
+    run(config)
+    return 0
+
+
+def transcribe(config: Config, options: argparse.Namespace) -> int:
+    from webapp.offline import transcribe_file
+
+    logging.getLogger().setLevel(logging.WARNING)
+    print(transcribe_file(config, options.file, options.model, options.language, options.format), end="")
+    return 0
+
+
+def models(config: Config, options: argparse.Namespace) -> int:
+    from webapp.offline import download_model, list_models
+
+    if options.download:
+        print(download_model(config, options.download))
+    else:
+        print(list_models(config), end="")
+    return 0
+
+
+def submit(config: Config, options: argparse.Namespace) -> int:
+    import signal
+
+    from webapp.submit import Batch, read_list
+    from webapp.submit import submit as run
+    from webapp.supervisor import address
+
+    logging.getLogger().setLevel(logging.WARNING)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    files = read_list(options.files, options.list)
+    server = options.server or address(config)
+    return run(
+        Batch(files, server, options.model, options.language, options.out, options.format.lower(), options.state)
+    )
+
+
+def bench(config: Config, options: argparse.Namespace) -> int:
+    from webapp.bench import run
+
+    logging.getLogger().setLevel(logging.WARNING)
+    return run(config, options)
+
+
+def _say(sentence: str, status: int) -> int:
+    print(f"stenobox: {sentence}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

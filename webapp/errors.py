@@ -1,0 +1,73 @@
+"""From exceptions to answers: JSON in one shape for programs, a page for people, never a traceback."""
+
+from __future__ import annotations
+
+import logging
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Match, Route
+
+from tasks import __version__
+from tasks.errors import StenoboxError
+from webapp.templating import templates
+
+logger = logging.getLogger(__name__)
+
+
+def as_json(error: StenoboxError) -> JSONResponse:
+    """{"error": {"code", "message", "type", "param"}} with the code's status."""
+    body = {"code": error.code, "message": error.message, "type": error.kind.type, "param": error.param}
+    return JSONResponse({"error": body}, error.kind.status, headers=headers(error))
+
+
+def headers(error: StenoboxError) -> dict[str, str]:
+    """Retry-After where waiting helps, and the two headers by which OpenAI's clients decide whether and when to try
+    again: without them, they would also repeat what can only fail again, such as a 409."""
+    found = {"x-should-retry": "true" if error.kind.retryable else "false"}
+    if error.retry_after is not None:
+        found |= {"Retry-After": str(error.retry_after), "retry-after-ms": str(error.retry_after * 1000)}
+    return found
+
+
+def respond(request: Request, error: StenoboxError) -> Response:
+    """The answer to a request that failed, in the form its face uses."""
+    if request.url.path.startswith("/api/"):
+        return as_json(error)
+    context = {"status": error.kind.status, "error": error, "version": __version__}
+    return templates.TemplateResponse(request, "errors/error.html", context, error.kind.status, headers(error))
+
+
+async def on_stenobox_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, StenoboxError)
+    return respond(request, error)
+
+
+async def on_http_exception(request: Request, error: Exception) -> Response:
+    """Starlette's own refusals: unknown paths and methods."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        allowed = _methods(request) or (error.headers or {}).get("Allow", "")
+        answer = respond(
+            request, StenoboxError("method_not_allowed", f"{request.method} is not possible here; {allowed} is.")
+        )
+        answer.headers["Allow"] = allowed
+        return answer
+    if error.status_code == 404:
+        return respond(request, StenoboxError("not_found", "There is nothing at this address."))
+    return respond(request, StenoboxError("invalid_request", f"The request can't be read: {error.detail}."))
+
+
+def _methods(request: Request) -> str:
+    """What is possible at this address. Starlette names only the methods of the first route there."""
+    routes = (route for route in request.app.routes if isinstance(route, Route))
+    fitting = (route.methods or set() for route in routes if route.matches(request.scope)[0] is not Match.NONE)
+    return ", ".join(sorted(set().union(*fitting)))
+
+
+async def on_exception(request: Request, error: Exception) -> Response:
+    """What nobody expected. The server logs the traceback; the client gets a sentence."""
+    return respond(
+        request, StenoboxError("internal", "Something went wrong inside Stenobox. The log of the box has the details.")
+    )

@@ -1,0 +1,199 @@
+"""The Limits page: what this box allows, the arithmetic behind it, how it has fared, and who changed what."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tasks import __version__, capacity, guard, models, store
+from tasks.actions import Box
+from tasks.capacity import Limits
+from tasks.errors import StenoboxError
+from webapp import plots
+from webapp.api import box_of
+from webapp.bodies import read_fields
+from webapp.errors import headers
+from webapp.pages import page_or_partial, see, tag
+from webapp.submitters import name_of
+from webapp.templating import templates
+
+CHANGES_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A number on the form. scale: how many of the setting's own units one of the form's is."""
+
+    label: str
+    unit: str = ""
+    scale: int = 1
+    whole: bool = True
+
+
+FIELDS = {
+    "slots": Field("The number of jobs at once"),
+    "queue_limit": Field("The length of the queue"),
+    "per_key": Field("The limit for one key"),
+    "max_bytes": Field("The largest file", "MB", 10**6, whole=False),
+    "max_seconds": Field("The longest file", "minutes", 60, whole=False),
+    "keep_days": Field("The time to keep finished jobs", "days", whole=False),
+}
+ABOVE_ZERO = ("max_bytes", "max_seconds")
+
+
+def show(request: Request) -> Response:
+    """GET /limits; for htmx just what is measured."""
+    box = box_of(request)
+    saved = request.query_params.get("saved")
+    return page_or_partial(
+        request,
+        "limits/index.html",
+        "limits/_now.html",
+        _now(box),
+        lambda: _form_context(box, {}, {}) | {"saved": saved == "1"},
+    )
+
+
+async def change(request: Request) -> Response:
+    """POST /limits: the form. All of it is kept, or nothing and the page says why beside each field."""
+    box, typed = box_of(request), await read_fields(request)
+    return await run_in_threadpool(_change, request, box, typed)
+
+
+async def set_intake(request: Request) -> Response:
+    """POST /limits/intake: open, pause or drain."""
+    intake = (await read_fields(request)).get("intake", "")
+    await run_in_threadpool(box_of(request).change_settings, {"intake": intake}, name_of(request, "page"))
+    return see("/limits")
+
+
+def _change(request: Request, box: Box, typed: dict[str, str]) -> Response:
+    changes, faults = _read(box, typed)
+    if not faults:
+        try:
+            box.change_settings(changes, name_of(request, "page"))
+        except StenoboxError as refusal:
+            if refusal.param not in Limits.__struct_fields__:
+                raise
+            faults[refusal.param] = refusal.message
+    if not faults:
+        return see("/limits?saved=1")
+    error = StenoboxError("invalid_value", "Nothing was changed: some values can't be used. See below.")
+    context = _now(box)
+    context |= {"version": __version__, "ptag": tag(context), "saved": False} | _form_context(box, typed, faults)
+    return templates.TemplateResponse(request, "limits/index.html", context, error.kind.status, headers(error))
+
+
+def _read(box: Box, typed: dict[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """What the form changes, and what is wrong with it, by setting. A field that wasn't sent is left as it is."""
+    limits, changes, faults = box.limits(), {}, {}
+    for name in FIELDS.keys() & typed.keys():
+        if name == "slots" and typed.get("slots_by") != "hand":
+            continue
+        try:
+            value = _number(name, typed[name])
+        except ValueError as error:
+            faults[name] = str(error)
+            continue
+        if value != getattr(limits, name) or name == "slots":
+            changes[name] = value
+    if typed.get("slots_by") == "arithmetic":
+        changes["slots"] = 0
+    if "mode" in typed:
+        if typed["mode"] in ("queue", "fail_fast"):
+            changes["fail_fast"] = typed["mode"] == "fail_fast"
+        else:
+            faults["fail_fast"] = "Choose one of the two."
+    if "model" in typed:
+        try:
+            changes["model"] = box.check_setting("model", typed["model"])
+        except StenoboxError as error:
+            faults["model"] = error.message
+    now = {name: getattr(limits, name) for name in changes} | _slots_choice(box)
+    return {name: value for name, value in changes.items() if value != now[name]}, faults
+
+
+def _slots_choice(box: Box) -> dict[str, int]:
+    return {"slots": box.limits().slots if box.planner.slots_are_fixed() else 0}
+
+
+def _number(name: str, text: str) -> float:
+    """What was typed, in the setting's own unit. Raises ValueError with a sentence for beside the field."""
+    field = FIELDS[name]
+    low, high = capacity.span(name)
+    low = 1 if name == "slots" else low
+    try:
+        given = Decimal(text.replace(" ", "")) * field.scale
+    except ArithmeticError:  # no number, or one beyond all bounds
+        given = Decimal("nan")
+    kind = "a whole number" if field.whole else "a number"
+    unit = f" {field.unit}" if field.unit else ""
+    if name in ABOVE_ZERO:
+        sentence = f"{field.label} must be {kind} above 0, up to {high / field.scale:,.0f}{unit}."
+        inside = given.is_finite() and 0 < given <= Decimal(high)
+    else:
+        sentence = f"{field.label} must be {kind} from {low:,.0f} to {high / field.scale:,.0f}{unit}."
+        inside = given.is_finite() and Decimal(low) <= given <= Decimal(high)
+    if not text.isascii() or not inside or (field.whole and given != int(given)):
+        raise ValueError(sentence)
+    if name in ("max_seconds", "keep_days"):
+        return float(given)
+    return max(1, int(given)) if name == "max_bytes" else int(given)
+
+
+def _shown(name: str, limits: Limits) -> str:
+    """A setting as the form has it."""
+    value = (Decimal(str(getattr(limits, name))) / FIELDS[name].scale).normalize()
+    return f"{value:f}"
+
+
+def _form_context(box: Box, typed: dict[str, str], faults: dict[str, str]) -> dict[str, Any]:
+    """typed: what a refused form held, shown again as it was."""
+    limits, config = box.limits(), box.config
+    form = {name: _shown(name, limits) for name in FIELDS}
+    form |= {
+        "slots_by": "hand" if box.planner.slots_are_fixed() else "arithmetic",
+        "mode": "fail_fast" if limits.fail_fast else "queue",
+        "model": limits.model,
+    }
+    if form["slots_by"] == "arithmetic":
+        form["slots"] = str(max(1, box.planner.plan(limits.model).recommended))
+    form |= {name: text for name, text in typed.items() if name in form}
+    choices = [(model.name, model.title, models.ready(config, model)) for model in models.available(config)]
+    changes = [
+        (change, _words(change.name, change.old), _words(change.name, change.new))
+        for change in store.list_changes(box.database, CHANGES_SHOWN)
+    ]
+    return {"form": form, "faults": faults, "models": choices, "changes": changes}
+
+
+def _words(name: str, value: Any) -> str:
+    """A setting's value as a person reads it."""
+    if name == "fail_fast":
+        return "fail fast" if value else "queue"
+    if name in FIELDS and isinstance(value, int | float):
+        if value == 0 and name in ("per_key", "keep_days"):
+            return {"per_key": "no limit", "keep_days": "for good"}[name]
+        number = (Decimal(str(value)) / FIELDS[name].scale).normalize()
+        return f"{number:,f} {FIELDS[name].unit}".strip()
+    return str(value)
+
+
+def _now(box: Box) -> dict[str, Any]:
+    """What is measured, and what follows from it."""
+    survey, now = box.survey(), time.time()
+    samples = store.list_samples(box.database, plots.start_of(now))
+    return {
+        "survey": survey,
+        "limits": survey.limits,
+        "load": survey.load,
+        "warnings": [(sentence, ()) for sentence in survey.warnings]
+        + [(found.sentence, tuple(guard.ADVICE[key] for key in found.advice)) for found in guard.warnings(samples)],
+        "day": plots.draw(samples, now),
+    }

@@ -1,0 +1,90 @@
+"""What the command line does without a server: transcribe one file, list and download models."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from tasks import models
+from tasks.actions import check_params
+from tasks.children import ChildDied
+from tasks.config import Config
+from tasks.db import open_database, prepare_data_folder
+from tasks.decode import decode
+from tasks.engine.engines import Engines
+from tasks.errors import StenoboxError
+from tasks.jobs import Stage
+from tasks.pipeline import DAMAGED, engine_spec
+from tasks.planner import Planner
+from tasks.transcripts import find_format
+
+
+def transcribe_file(config: Config, file: Path, model: str | None, language: str | None, form: str) -> str:
+    """The transcript of a file in a format of `transcripts.FORMATS`. Progress goes to stderr. Raises StenoboxError."""
+    form_of = find_format(form)
+    params = check_params(config, model, language)
+    if not file.is_file():
+        raise StenoboxError("missing_file", f"There is no file {file}.")
+    prepare_data_folder(config)
+    found = models.find(config, params.model)
+    models.fetch(config, found, on_progress=lambda done, total: _progress(f"downloading {found.name}", done, total))
+    engines = Engines(config)
+    database = open_database(config)
+    spec = engine_spec(config, Planner(config, database), found.name, slots=1)
+    database.close()
+    try:
+        engines.warm(spec)
+        with tempfile.TemporaryDirectory(dir=config.data) as folder, engines.use(spec, lambda: False) as engine:
+            sound = Path(folder) / "sound.f32"
+            damaged = decode(file.absolute(), sound, config.max_seconds).damaged
+
+            def find_aligner(code: str) -> tuple[str | None, str | None]:
+                aligner = models.aligner(config, found, code)
+                return (None, None) if aligner is None else (str(models.fetch(config, aligner)), None)
+
+            answer = engine.transcribe(
+                sound,
+                params.language,
+                on_progress=lambda stage, progress: _progress(_VERBS.get(stage, stage), progress, 1.0),
+                find_aligner=find_aligner,
+                on_start=lambda cancel: None,
+            )
+    except ChildDied as death:
+        sentence = f"It ended early: {death}. Memory may have run out; try a smaller model."
+        raise StenoboxError("engine_crashed", sentence) from None
+    finally:
+        engines.stop()
+        _progress("", 0, 0)
+    for sentence in filter(None, (answer.note, DAMAGED if damaged else None)):
+        print(f"stenobox: {sentence}", file=sys.stderr)
+    return form_of.write(answer.transcript)
+
+
+_VERBS = {Stage.TRANSCRIBE: "transcribing", Stage.ALIGN: "finding word times"}
+
+
+def list_models(config: Config) -> str:
+    """A line a model: name, whether it is here, what it is good for."""
+    lines = []
+    for model in models.available(config):
+        state = "ready" if models.ready(config, model) else f"{model.megabytes} MB to download"
+        mark = "*" if model.name == config.model else " "
+        lines.append(f"{mark} {model.name:18} {state:22} {model.summary}\n")
+    return "".join(lines)
+
+
+def download_model(config: Config, name: str) -> Path:
+    """Download a model unless it is here. Returns its folder. Raises StenoboxError."""
+    model = models.find(config, name)
+    prepare_data_folder(config)
+    folder = models.fetch(config, model, on_progress=lambda done, total: _progress(f"downloading {name}", done, total))
+    _progress("", 0, 0)
+    return folder
+
+
+def _progress(what: str, done: float, total: float) -> None:
+    """One line that is written over, for people only."""
+    if sys.stderr.isatty():
+        text = f"{what} {100 * done / total:.0f} %" if total else ""
+        print(f"\r{text:40}\r" if not text else f"\r{text:40}", end="", file=sys.stderr, flush=True)

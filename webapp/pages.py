@@ -1,0 +1,170 @@
+"""The pages people use. Each live region is one partial: part of the page, and the answer when htmx asks for it."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from tasks import __version__, models, store
+from tasks.errors import StenoboxError
+from tasks.jobs import Job, State
+from tasks.languages import NAMES
+from webapp.api import FIELDS, box_of, transcript_response
+from webapp.errors import headers
+from webapp.submitters import submitter_of
+from webapp.templating import templates
+from webapp.uploads import read_form
+
+MOST_FINISHED = 50
+_LANGUAGES = sorted(NAMES.items(), key=lambda item: item[1])
+
+
+def index(request: Request) -> Response:
+    """GET /: the drop zone and the three groups of jobs; for htmx just the groups."""
+    context = _groups(request)
+    return page_or_partial(request, "jobs/index.html", "jobs/_list.html", context, lambda: _form_context(request))
+
+
+def _groups(request: Request) -> dict[str, Any]:
+    box = box_of(request)
+    active = store.list_active(box.database)
+    return {
+        "running": [job for job in active if job.state == State.RUNNING],
+        "queued": [job for job in active if job.state == State.QUEUED],
+        "receiving": [job for job in active if job.state == State.RECEIVING],
+        "finished": store.list_finished(box.database, MOST_FINISHED),
+        "finished_total": store.count_finished(box.database),
+        "limits": box.limits(),
+        "guard": store.guard(box.database),
+        "has_sample": True,
+    }
+
+
+def _form_context(request: Request) -> dict[str, Any]:
+    box = box_of(request)
+    config = box.config
+    choices = [
+        {"name": m.name, "title": m.title, "summary": m.summary, "ready": models.ready(config, m)}
+        for m in models.available(config)
+    ]
+    return {"models": choices, "default_model": box.limits().model, "languages": _LANGUAGES, "refusal": None}
+
+
+async def submit(request: Request) -> Response:
+    """POST /jobs: the form of the page without JavaScript. All files are taken, or none."""
+    box = box_of(request)
+    try:
+        async with read_form(request, box, allowed=FIELDS, several=True) as form:
+
+            def queue() -> list[Job]:
+                params = box.params(form.fields.get("model"), form.fields.get("language"))
+                jobs: list[Job] = []
+                try:
+                    for upload in form.uploads:
+                        jobs.append(upload.receiving.queue(params, upload.name))
+                except StenoboxError:
+                    for job in jobs:
+                        box.delete(job.id)
+                    raise
+                return jobs
+
+            jobs = await run_in_threadpool(queue)
+    except StenoboxError as error:
+        return await run_in_threadpool(_refused, request, error)
+    return see(f"/jobs/{jobs[0].id}" if len(jobs) == 1 else "/")
+
+
+def to_index(request: Request) -> Response:
+    """GET /jobs: the address left in the bar when a form was refused."""
+    return see("/")
+
+
+def submit_sample(request: Request) -> Response:
+    """POST /jobs/sample: transcribe the recording that comes with Stenobox."""
+    try:
+        job = box_of(request).submit_sample(submitter=submitter_of(request))
+    except StenoboxError as error:
+        return _refused(request, error)
+    return see(f"/jobs/{job.id}")
+
+
+def _refused(request: Request, error: StenoboxError) -> Response:
+    context = _groups(request) | _form_context(request) | {"refusal": error}
+    context |= {"version": __version__, "ptag": tag(context)}
+    return templates.TemplateResponse(request, "jobs/index.html", context, error.kind.status, headers(error))
+
+
+def show(request: Request) -> Response:
+    """GET /jobs/{id}: one job and its transcript."""
+    box = box_of(request)
+    job = box.get(request.path_params["id"])
+    transcript = None
+    if job.state == State.COMPLETED:
+        try:
+            transcript = box.transcript(job)
+        except StenoboxError:  # its file is gone: the page says so instead of failing
+            transcript = None
+    context = {"job": job, "transcript": transcript}
+    return page_or_partial(request, "jobs/show.html", "jobs/_job.html", context, lambda: {})
+
+
+def download(request: Request) -> Response:
+    """GET /jobs/{id}/transcript.{format}: the transcript as a file."""
+    job = box_of(request).get(request.path_params["id"])
+    return transcript_response(box_of(request), job, request.path_params["format"], download=True)
+
+
+def cancel(request: Request) -> Response:
+    """POST /jobs/{id}/cancel. A job that has meanwhile finished is left as it is."""
+    return _act(request, box_of(request).cancel)
+
+
+def retry(request: Request) -> Response:
+    """POST /jobs/{id}/retry"""
+    return _act(request, box_of(request).retry)
+
+
+def delete(request: Request) -> Response:
+    """POST /jobs/{id}/delete"""
+    box_of(request).delete(request.path_params["id"])
+    return see("/")
+
+
+def _act(request: Request, action: Any) -> Response:
+    job_id = request.path_params["id"]
+    try:
+        action(job_id)
+    except StenoboxError as error:
+        if error.code != "wrong_state":
+            raise
+    return see(f"/jobs/{job_id}")
+
+
+def page_or_partial(request: Request, page: str, partial: str, context: dict[str, Any], rest: Any) -> Response:
+    """The whole page, or only its live region when htmx asks; 304 when that has not changed since it last did."""
+    current = tag(context)
+    context |= {"version": __version__, "ptag": current}
+    if "hx-request" not in request.headers:
+        # Otherwise the back button may show the partial, or a list of an hour ago.
+        return templates.TemplateResponse(
+            request, page, context | rest(), headers={"Vary": "HX-Request", "Cache-Control": "no-store"}
+        )
+    if request.headers.get("hx-ptag") == current:
+        return Response(status_code=304, headers={"HX-PTag": current})
+    return templates.TemplateResponse(
+        request, partial, context, headers={"HX-PTag": current, "Vary": "HX-Request", "Cache-Control": "no-store"}
+    )
+
+
+def tag(context: dict[str, Any]) -> str:
+    """Stands for what a live region shows: the same as long as that is."""
+    return hashlib.sha256(repr(sorted(context.items())).encode()).hexdigest()[:20]
+
+
+def see(path: str) -> Response:
+    """Go there, by GET."""
+    return RedirectResponse(path, 303)

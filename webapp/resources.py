@@ -1,0 +1,57 @@
+"""How jobs look in JSON (design section 10). Times are RFC 3339 in UTC, durations seconds, sizes bytes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from tasks import capacity
+from tasks.capacity import Limits, Load
+from tasks.jobs import Job, State
+
+
+def job_json(job: Job, limits: Limits, load: Load) -> dict[str, Any]:
+    """One job. limits, load: as they are now. `eta_seconds` is an estimate from this box's own jobs, null before the
+    first."""
+    links = {"self": f"/api/v1/jobs/{job.id}"}
+    if job.state == State.COMPLETED:
+        links["transcript"] = f"/api/v1/jobs/{job.id}/transcript"
+    return {
+        "id": job.id,
+        "kind": job.kind,
+        "state": job.state,
+        "stage": job.stage,
+        "progress": round(job.progress, 3),
+        "created_at": rfc3339(job.created_at),
+        "started_at": rfc3339(job.started_at),
+        "finished_at": rfc3339(job.finished_at),
+        "attempts": job.attempts,
+        "crashes": job.crashes,
+        "source": {
+            "type": job.source.type,
+            "name": job.source.name,
+            "url": None,
+            "bytes": job.source.bytes,
+            "seconds": job.source.seconds,
+        },
+        "params": {"model": job.params.model or None, "language": job.params.language},
+        "queue_position": job.queue_position,
+        "eta_seconds": _eta(job, limits, load),
+        "realtime_factor": None if job.realtime_factor is None else round(job.realtime_factor, 3),
+        "error": job.error and {"code": job.error.code, "message": job.error.message, "retryable": job.error.retryable},
+        "note": job.note,
+        "links": links,
+    }
+
+
+def rfc3339(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _eta(job: Job, limits: Limits, load: Load) -> float | None:
+    if job.queue_position is None:
+        return None
+    seconds = capacity.queue_seconds(limits, load, job.queue_position)
+    return None if seconds is None else round(seconds, 1)

@@ -1,0 +1,39 @@
+"""Every address of this application."""
+
+from __future__ import annotations
+
+from starlette.routing import BaseRoute, Mount, Route
+
+from webapp import api, capacity_api, limits_page, pages, settings_api
+from webapp.assets import Static
+
+routes: list[BaseRoute] = [
+    Route("/", pages.index, name="index"),
+    Route("/jobs", pages.submit, methods=["POST"]),
+    Route("/jobs", pages.to_index),
+    Route("/jobs/sample", pages.submit_sample, methods=["POST"]),
+    Route("/jobs/{id}", pages.show),
+    Route("/jobs/{id}/cancel", pages.cancel, methods=["POST"]),
+    Route("/jobs/{id}/retry", pages.retry, methods=["POST"]),
+    Route("/jobs/{id}/delete", pages.delete, methods=["POST"]),
+    Route("/jobs/{id}/transcript.{format}", pages.download),
+    Route("/limits", limits_page.show, methods=["GET"]),
+    Route("/limits", limits_page.change, methods=["POST"]),
+    Route("/limits/intake", limits_page.set_intake, methods=["POST"]),
+    Route("/api/v1/transcriptions", api.create_transcription, methods=["POST"]),
+    Route("/api/v1/jobs", api.list_jobs),
+    Route("/api/v1/jobs/{id}", api.show_job, methods=["GET"]),
+    Route("/api/v1/jobs/{id}", api.delete_job, methods=["DELETE"]),
+    Route("/api/v1/jobs/{id}/cancel", api.cancel_job, methods=["POST"]),
+    Route("/api/v1/jobs/{id}/retry", api.retry_job, methods=["POST"]),
+    Route("/api/v1/jobs/{id}/transcript", api.show_transcript),
+    Route("/api/v1/capacity", capacity_api.show_capacity),
+    Route("/api/v1/settings", settings_api.show_settings, methods=["GET"]),
+    Route("/api/v1/settings", settings_api.change_settings, methods=["PATCH"]),
+    Route("/api/v1/settings/changes", settings_api.list_changes),
+    Route("/api/v1/pause", settings_api.pause, methods=["POST"]),
+    Route("/api/v1/resume", settings_api.resume, methods=["POST"]),
+    Route("/api/v1/drain", settings_api.drain, methods=["POST"]),
+    Route("/healthz", api.healthz),
+    Mount("/static", Static(), name="static"),
+]

@@ -1,0 +1,74 @@
+"""REST for what a person may change while the box runs: see and change settings, who changed what, open and close."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from tasks import store
+from tasks.actions import Box
+from tasks.errors import StenoboxError
+from webapp.api import box_of
+from webapp.bodies import read_json
+from webapp.resources import rfc3339
+from webapp.submitters import name_of
+
+MOST_CHANGES = 500
+
+
+def show_settings(request: Request) -> Response:
+    """GET /api/v1/settings"""
+    return JSONResponse(_settings_json(box_of(request)))
+
+
+async def change_settings(request: Request) -> Response:
+    """PATCH /api/v1/settings: a JSON object of settings to change; null takes a change back. All or none."""
+    box, changes = box_of(request), await read_json(request)
+    await run_in_threadpool(box.change_settings, changes, name_of(request, "API"))
+    return JSONResponse(await run_in_threadpool(_settings_json, box))
+
+
+def pause(request: Request) -> Response:
+    """POST /api/v1/pause: nothing starts, nothing is taken; what runs goes on."""
+    return _set_intake(request, "paused")
+
+
+def resume(request: Request) -> Response:
+    """POST /api/v1/resume"""
+    return _set_intake(request, "open")
+
+
+def drain(request: Request) -> Response:
+    """POST /api/v1/drain: what is here is finished, nothing new is taken."""
+    return _set_intake(request, "draining")
+
+
+def list_changes(request: Request) -> Response:
+    """GET /api/v1/settings/changes?limit=: newest first."""
+    limit = request.query_params.get("limit", "50")
+    if not (limit.isascii() and limit.isdigit() and len(limit) <= 6 and 1 <= int(limit) <= MOST_CHANGES):
+        raise StenoboxError("invalid_value", f"limit must be a number from 1 to {MOST_CHANGES}.", param="limit")
+    changes = [
+        {"at": rfc3339(change.at), "by": change.by, "name": change.name, "old": change.old, "new": change.new}
+        for change in store.list_changes(box_of(request).database, int(limit))
+    ]
+    return JSONResponse({"changes": changes})
+
+
+def _set_intake(request: Request, intake: str) -> Response:
+    box = box_of(request)
+    box.change_settings({"intake": intake}, name_of(request, "API"))
+    return JSONResponse(_settings_json(box))
+
+
+def _settings_json(box: Box) -> dict[str, Any]:
+    """`settings` can be sent back as it is. changed: those that a person has changed from their first value."""
+    limits, choices = box.limits(), store.choices(box.database)
+    settings = msgspec.structs.asdict(limits)
+    if not box.planner.slots_are_fixed():
+        settings["slots"] = "auto"
+    return {"settings": settings, "slots_in_force": limits.slots, "changed": sorted(choices)}

@@ -1,0 +1,308 @@
+"""`stenobox submit`: a batch of recordings, overnight: each one sent once, when the box has room for it.
+
+Every step is written to the ledger before and after it is taken, so that the command can be stopped anywhere and run
+again. An upload whose answer was lost is looked up on the box before it is sent again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from tasks.errors import StenoboxError
+from tasks.media import write_durably
+from tasks.transcripts import find_format
+from webapp.client import LONGEST_WAIT, Client, Refused, Unreachable, made_at, name_of
+from webapp.ledger import Entry, Ledger, open_ledger
+from webapp.progress import Progress, summary
+
+WAIT_SECONDS = 5.0
+"""Before asking again where the box named no time; doubled up to a minute while it gives no answer at all."""
+PATIENCE_SECONDS = 3600.0
+"""A box that was there and has given no answer for so long is given up; the next run goes on."""
+LOOK_SECONDS = 1.0
+LOOKED_AT = 20
+"""How often the jobs under way are looked at, and how many of them: a box runs at most 16, in the order they came."""
+FAULTS = 3
+"""Times that the box may fail (500) over one recording before the next one is tried."""
+SETTLE_SECONDS = 15.0
+"""How long an upload that broke off may still be settled by the box."""
+CLOCK_SECONDS = 2.0
+"""Clocks in HTTP count whole seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What is asked for. out: folder for the transcripts, None to leave them on the box."""
+
+    files: tuple[Path, ...]
+    server: str
+    model: str | None = None
+    language: str | None = None
+    out: Path | None = None
+    form: str = "txt"
+    state: Path | None = None
+
+    @property
+    def ledger(self) -> Path:
+        return self.state or (self.out or Path()) / ".stenobox-submit.json"
+
+    @property
+    def scope(self) -> str:
+        """The same file with another model, language or box is another submission."""
+        return " ".join((self.server.rstrip("/"), self.model or "-", self.language or "-"))
+
+
+def read_list(names: list[str], listed: str | None) -> tuple[Path, ...]:
+    """Paths from the command line and from a file with one a line (`-` for stdin), without repeats.
+
+    Raises StenoboxError for an address, a missing or empty file, or no file at all: before anything is sent.
+    """
+    if listed is not None:
+        try:
+            text = sys.stdin.read() if listed == "-" else Path(listed).read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not text"
+            raise StenoboxError("missing_file", f"The list {listed} can't be read: {reason}.") from None
+        lines = (line.strip() for line in text.splitlines())
+        names = names + [line for line in lines if line and not line.startswith("#")]
+    if not names:
+        raise StenoboxError("missing_file", "Name the recordings to send, or a file that lists them with --list.")
+    for name in names:
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", name):
+            sentence = f"{name[:80]} is an address; so far only files can be sent. Download it, and name the file."
+            raise StenoboxError("invalid_value", sentence)
+    paths = tuple(dict.fromkeys(Path(name) for name in names))
+    wrong = [f"{path}: {reason}" for path in paths if (reason := _wrong(path))]
+    if wrong:
+        raise StenoboxError("missing_file", "Nothing was sent. " + "; ".join(wrong[:20]) + ".")
+    return paths
+
+
+def _wrong(path: Path) -> str | None:
+    try:
+        if not path.exists():
+            return "there is no such file"
+        if not path.is_file():
+            return "this is not a file"
+        return None if path.stat().st_size else "the file is empty"
+    except OSError as error:
+        return error.strerror or "it can't be read"
+
+
+def submit(batch: Batch, progress: TextIO | None = None) -> int:
+    """Send them all and wait for the ends. Prints a summary. Returns 0 when all are done, 1 when some failed.
+
+    Raises StenoboxError when nothing can be done, KeyboardInterrupt when stopped (what was sent goes on on the box).
+    """
+    find_format(batch.form)
+    if batch.out:
+        batch.out.mkdir(parents=True, exist_ok=True)
+    with open_ledger(batch.ledger, batch.scope) as ledger, Client(batch.server) as client:
+        sender = Sender(batch, ledger, client, Progress(len(batch.files), progress or sys.stderr))
+        try:
+            sender.run()
+        except KeyboardInterrupt:
+            sender.progress.clear()
+            sent = sum(entry.state == "sent" for entry in sender.entries)
+            print(f"Stopped. {sent} go on on the box; run the same command again to go on from here.", file=sys.stderr)
+            raise
+        print(summary(sender.entries), end="")
+        return 0 if all(entry.state == "done" for entry in sender.entries) else 1
+
+
+class Sender:
+    """One run over a batch."""
+
+    def __init__(self, batch: Batch, ledger: Ledger, client: Client, progress: Progress) -> None:
+        self._batch = batch
+        self._ledger = ledger
+        self._client = client
+        self.progress = progress
+        self.entries = [ledger.entry(path) for path in batch.files]
+        self._not_before = 0.0
+        self._silent_since: float | None = None
+        self._met = False
+
+    def run(self) -> None:
+        for entry in self.entries:
+            if entry.state == "failed":  # by an earlier run: looked at again, perhaps somebody has helped
+                entry.state, entry.asked = "sent" if entry.job else "sending" if entry.attempt else "new", 0
+        waiting = deque(entry for entry in self.entries if entry.state in ("new", "sending"))
+        active = [entry for entry in self.entries if self._unfinished(entry)]
+        while waiting or active:
+            looked = time.monotonic()
+            if active:
+                with self._patiently():
+                    for entry in active[:LOOKED_AT]:
+                        self._look(entry)
+            active = [entry for entry in active if self._unfinished(entry)]
+            while waiting and time.monotonic() >= self._not_before:
+                with self._patiently():
+                    self._send(waiting[0])
+                if waiting[0].state in ("new", "sending"):
+                    break
+                entry = waiting.popleft()
+                active += [entry] if entry.state == "sent" else []
+                self._show(len(active))
+                if time.monotonic() - looked > LOOK_SECONDS:
+                    break
+            self._show(len(active))
+            self._rest(bool(waiting), bool(active))
+        self.progress.clear()
+
+    def _unfinished(self, entry: Entry) -> bool:
+        """On the box, or done there with a transcript that is not here."""
+        return entry.state == "sent" or (entry.state == "done" and not self._here(entry))
+
+    def _here(self, entry: Entry) -> bool:
+        out, name = self._batch.out, entry.saved
+        return out is None or bool(name and name.endswith(f".{self._batch.form}") and (out / name).exists())
+
+    def _show(self, active: int) -> None:
+        left = self._not_before - time.monotonic()
+        done = sum(entry.state in ("done", "failed") for entry in self.entries)
+        self.progress.show(done, active, f"next try in {left:.0f} s" if left > 0.5 else "")
+
+    def _rest(self, waiting: bool, active: bool) -> None:
+        seconds = self._not_before - time.monotonic() if waiting else LOOK_SECONDS
+        if (waiting or active) and seconds > 0:
+            time.sleep(min(seconds, LOOK_SECONDS))
+
+    @contextlib.contextmanager
+    def _patiently(self) -> Iterator[None]:
+        """A box that gives no answer is asked again, unless it never gave one: then the address is wrong."""
+        try:
+            yield
+            self._met, self._silent_since = True, None
+        except Unreachable as silence:
+            now = time.monotonic()
+            self._silent_since = self._silent_since or now
+            silent = now - self._silent_since
+            if not self._met or silent > PATIENCE_SECONDS:
+                raise StenoboxError("internal", f"{silence} Is the box running? Name another with --server.") from None
+            self._not_before = now + min(60.0, max(WAIT_SECONDS, silent))
+
+    def _send(self, entry: Entry) -> None:
+        """Send one recording, unless it turns out to be on the box. Its state tells what came of it."""
+        path = Path(entry.path)
+        try:
+            if entry.state == "sending" and self._find(entry):
+                return
+            if not self._room():
+                return
+            status = path.stat()
+            if (status.st_size, status.st_mtime_ns) != (entry.bytes, entry.changed):
+                self._fail(entry, "The file was changed after this command began. Run it again.")
+                return
+            entry.state, entry.attempt = "sending", self._client.now() - CLOCK_SECONDS
+            self._ledger.save()
+            job = self._client.submit(path, self._batch.model, self._batch.language)
+        except Refused as refused:
+            self._met = True
+            self._refused(entry, refused)
+        except OSError as error:
+            self._fail(entry, f"The file can't be read: {error.strerror}.")
+        else:
+            self._sent(entry, job)
+
+    def _room(self) -> bool:
+        """Whether the box says that it has room; or doesn't tell: then its answer to the upload will."""
+        capacity = self._client.capacity()
+        self._met = True
+        wait = capacity and capacity.get("next_free_seconds")
+        if not isinstance(wait, int | float) or wait <= 0:
+            return True
+        self._not_before = time.monotonic() + min(wait, LONGEST_WAIT)
+        return False
+
+    def _refused(self, entry: Entry, refused: Refused) -> None:
+        if refused.param in ("model", "language"):
+            entry.state = "new"
+            self._ledger.save()
+            raise StenoboxError("invalid_value", refused.message)  # the others would hear the same
+        if refused.status < 400 or refused.status in (401, 403, 404, 405) or refused.code == "unknown_host":
+            entry.state = "new"
+            self._ledger.save()
+            raise StenoboxError("invalid_value", f"{self._client.server} takes no recordings: {refused.message}")
+        if not refused.passing:
+            self._fail(entry, refused.message)
+            return
+        if refused.wait is None and refused.status in (500, 502, 504):  # perhaps taken all the same: look it up first
+            entry.asked += 1
+            if entry.asked >= FAULTS:
+                self._fail(entry, refused.message)
+        else:
+            entry.state = "new"
+        self._not_before = time.monotonic() + (refused.wait or WAIT_SECONDS)
+        self._ledger.save()
+
+    def _find(self, entry: Entry) -> bool:
+        """Look on the box for a recording whose answer was lost."""
+        name, deadline = name_of(Path(entry.path)), time.monotonic() + SETTLE_SECONDS
+        while True:
+            known, arriving = self._ledger.jobs(), False
+            for job in self._client.jobs_since(entry.attempt):
+                source = job["source"]
+                if job["state"] == "receiving":
+                    arriving = True  # it may be ours, before the box has noticed that we left
+                elif job["id"] not in known and (source["name"], source["bytes"]) == (name, entry.bytes):
+                    self._sent(entry, job)
+                    return True
+            if not arriving or time.monotonic() > deadline:
+                return False
+            time.sleep(LOOK_SECONDS)
+
+    def _sent(self, entry: Entry, job: dict[str, Any]) -> None:
+        entry.state, entry.job, entry.error, entry.attempt = "sent", job["id"], None, made_at(job)
+        self._ledger.save()
+
+    def _look(self, entry: Entry) -> None:
+        """Ask how its job is; fetch the transcript when it is done."""
+        try:
+            job = self._client.job(str(entry.job))
+            if job["state"] == "completed":
+                self._keep(entry)
+                entry.state, entry.error = "done", None
+            elif job["state"] == "failed":
+                entry.state, entry.error = "failed", job["error"]["message"]
+            elif job["state"] == "canceled":
+                entry.state, entry.error = "failed", "It was canceled on the box."
+            else:
+                return
+            self._ledger.save()
+        except Refused as refused:
+            if not refused.passing:
+                entry.state, entry.error = "failed", "The job was deleted on the box."
+                self._ledger.save()
+
+    def _keep(self, entry: Entry) -> None:
+        if not self._batch.out:
+            return
+        words = self._client.transcript(str(entry.job), self._batch.form)
+        if entry.saved is None or not entry.saved.endswith(f".{self._batch.form}"):
+            entry.saved = self._free_name(Path(entry.path).stem)
+            self._ledger.save()  # before the file, so that a second run writes the same one
+        write_durably(self._batch.out / entry.saved, words)
+
+    def _free_name(self, stem: str) -> str:
+        """A name in the folder that no other recording has and no file that was there before."""
+        assert self._batch.out
+        stem = stem.encode("utf-8", "replace")[:200].decode("utf-8", "ignore")
+        taken, number = self._ledger.names(), 1
+        while True:
+            name = f"{stem}.{self._batch.form}" if number == 1 else f"{stem}-{number}.{self._batch.form}"
+            if name not in taken and not (self._batch.out / name).exists():
+                return name
+            number += 1
+
+    def _fail(self, entry: Entry, sentence: str) -> None:
+        entry.state, entry.error = "failed", sentence
+        self._ledger.save()

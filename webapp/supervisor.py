@@ -1,0 +1,92 @@
+"""`stenobox serve`: supervisord keeps the web and the worker alive and stops both.
+
+This process becomes supervisord, so that a box is three processes and signals reach it directly.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+import socket
+import stat
+import sys
+from pathlib import Path
+
+from tasks.config import Config
+
+_PROGRAM = """
+[program:{name}]
+command={python} -P -m webapp.cli {name}
+directory=/
+environment=STENOBOX_PARENT="{pid}",MALLOC_ARENA_MAX="2",PYTHONUNBUFFERED="1"
+autorestart=true
+startsecs=1
+startretries=1000000
+stopsignal=TERM
+stopwaitsecs={stop}
+redirect_stderr=true
+stdout_logfile={log}
+stdout_logfile_maxbytes={log_bytes}
+"""
+
+
+class PortTaken(Exception):
+    """Nothing can be served at the address; the sentence says why."""
+
+
+def address(config: Config) -> str:
+    """Where the box is, for a browser's address bar."""
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    return f"http://{host}:{config.port}"
+
+
+def check_port(config: Config) -> None:
+    """Raises PortTaken while somebody else listens there: better before the start than in a restart loop."""
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((config.host, config.port))
+        except OSError as error:
+            why = "something else listens there" if error.errno == errno.EADDRINUSE else error.strerror
+            raise PortTaken(
+                f"{address(config)} can't be used: {why}. "
+                "Stop it, or choose another port, for example STENOBOX_PORT=8001"
+            ) from None
+
+
+def write_settings(config: Config) -> Path:
+    """supervisord's configuration file, in the data folder. Its paths are relative to where it lies: in this format,
+    " #" and " ;" in a folder's name would begin a comment."""
+    run = config.data / "run"
+    run.mkdir(mode=0o700, exist_ok=True)
+    log, log_bytes = "/dev/stdout", "0"
+    if stat.S_ISSOCK(os.fstat(1).st_mode):  # under systemd: a socket can't be opened by name
+        log, log_bytes = "stenobox.log", "10MB"
+        print(f"stenobox: the log is in {run / log}", flush=True)
+    programs = "".join(
+        _PROGRAM.format(
+            name=name,
+            python=shlex.quote(sys.executable),
+            pid=os.getpid(),
+            stop=round(config.grace) + 5,
+            log=log,
+            log_bytes=log_bytes,
+        )
+        for name in ("worker", "web")
+    )
+    own = "[supervisord]\nnodaemon=true\nlogfile=/dev/null\nlogfile_maxbytes=0\npidfile=supervisord.pid\n"
+    if os.getuid() == 0:
+        own += "user=root\n"  # it runs as who started it; without this line it warns
+    path = run / "supervisord.conf"
+    path.write_text((own + programs).replace("%", "%%"))
+    return path
+
+
+def become_supervisor(config: Config) -> None:
+    """Replace this process; does not return."""
+    path = write_settings(config)
+    sys.stdout.flush()
+    os.chdir(path.parent)
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "supervisor.supervisord", "-n", "-s", "-c", str(path)])

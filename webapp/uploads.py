@@ -1,0 +1,247 @@
+"""A multipart form read in one pass: each file goes straight to its final place, in pieces, never through memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from email.message import Message
+from typing import Any
+
+import anyio
+import python_multipart.multipart
+from python_multipart.exceptions import FormParserError
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+
+from tasks.actions import Box, Receiving
+from tasks.errors import StenoboxError
+from webapp.submitters import submitter_of
+
+STALL_SECONDS = 60.0
+"""How long an upload may be silent."""
+PIECE_BYTES = 1024 * 1024
+"""Bytes gathered before each write."""
+FIELD_BYTES = 4096
+FORM_BYTES = 80 * 1024
+"""What the form around a file adds to the length of the request, at most."""
+HEADER_BYTES = 4096
+
+
+@dataclass
+class Upload:
+    """One file of the form: the place it got and the name its sender gave it."""
+
+    receiving: Receiving
+    name: str
+
+
+@dataclass
+class Form:
+    """What the form held. fields: text fields by name; uploads: files in order, all bytes written, not yet queued."""
+
+    fields: dict[str, str] = field(default_factory=dict)
+    uploads: list[Upload] = field(default_factory=list)
+
+
+@asynccontextmanager
+async def read_form(request: Request, box: Box, *, allowed: tuple[str, ...], several: bool) -> AsyncIterator[Form]:
+    """Read the request's form. Places of files that were not queued when the block ends are given back.
+
+    The first place is taken before the body is read, so a full box answers before anything was sent.
+    allowed: names of text fields. several: whether more than one file may come.
+    Raises StenoboxError: the refusals of admission and everything that can be wrong with a form.
+    """
+    boundary = _boundary(request)
+    size = None if several else _announced(request)
+    submitter = submitter_of(request)
+    if not box.is_fresh(submitter):
+        await run_in_threadpool(box.look, submitter)
+    box.check_room(size, submitter=submitter)
+    stack = ExitStack()
+    try:
+        first = await run_in_threadpool(stack.enter_context, box.receive("recording", size, submitter=submitter))
+        reader = _Reader(box, stack, first, boundary, allowed, several, submitter)
+        async for chunk in _pieces(request):
+            await reader.feed(chunk)
+        yield reader.finish()
+    except ClientDisconnect:
+        raise StenoboxError("invalid_request", "The upload broke off before its end. Send it again.") from None
+    finally:
+        with anyio.CancelScope(shield=True):  # also when the server is being stopped
+            await run_in_threadpool(stack.close)
+
+
+def _boundary(request: Request) -> bytes:
+    header = Message()
+    header["content-type"] = request.headers.get("content-type", "")
+    boundary = header.get_param("boundary")
+    if header.get_content_type() != "multipart/form-data" or not isinstance(boundary, str):
+        raise StenoboxError(
+            "unsupported_media_type",
+            "Send the recording as multipart/form-data with a part named file, as `curl -F file=@talk.mp3` does.",
+        )
+    return boundary.encode("latin-1", "replace")
+
+
+async def _pieces(request: Request) -> AsyncIterator[bytes]:
+    """The body as it comes. A sender that stalls must not keep a place for ever."""
+    stream = request.stream()
+    while True:
+        try:
+            with anyio.fail_after(STALL_SECONDS):
+                piece = await anext(stream)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise StenoboxError(
+                "stalled", f"Nothing came for {STALL_SECONDS:.0f} s, so the upload was given up. Send it again."
+            ) from None
+        yield piece
+
+
+def _announced(request: Request) -> int | None:
+    """The file's size as far as the request's own tells; the form around it takes a little."""
+    try:
+        return max(0, int(request.headers["content-length"]) - FORM_BYTES)
+    except (KeyError, ValueError):
+        return None
+
+
+class _Reader:
+    """Turns the parser's callbacks into fields and files. The parser is push-style: events queue up here."""
+
+    def __init__(
+        self,
+        box: Box,
+        stack: ExitStack,
+        first: Receiving,
+        boundary: bytes,
+        allowed: tuple[str, ...],
+        several: bool,
+        submitter: str,
+    ) -> None:
+        self._box = box
+        self._stack = stack
+        self._spare: Receiving | None = first
+        self._allowed = allowed
+        self._several = several
+        self._submitter = submitter
+        self._form = Form()
+        self._events: list[tuple[str, bytes]] = []
+        try:
+            self._parser = python_multipart.multipart.MultipartParser(boundary, self._callbacks())
+        except FormParserError:  # the boundary is too long
+            raise _malformed() from None
+        self._header_name = b""
+        self._header_value = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._field: str | None = None
+        self._text = bytearray()
+        self._upload: Upload | None = None
+        self._piece = bytearray()
+        self._ended = False
+
+    def _callbacks(self) -> Any:
+        def data(event: str) -> Any:
+            return lambda chunk, start, end: self._events.append((event, chunk[start:end]))
+
+        def mark(event: str) -> Any:
+            return lambda: self._events.append((event, b""))
+
+        return {
+            "on_part_begin": mark("part_begin"),
+            "on_header_field": data("header_name"),
+            "on_header_value": data("header_value"),
+            "on_header_end": mark("header_end"),
+            "on_headers_finished": mark("headers_finished"),
+            "on_part_data": data("part_data"),
+            "on_part_end": mark("part_end"),
+            "on_end": mark("end"),
+        }
+
+    async def feed(self, chunk: bytes) -> None:
+        try:
+            self._parser.write(chunk)
+        except FormParserError:
+            raise _malformed() from None
+        events, self._events = self._events, []
+        for event, data in events:
+            await self._on(event, data)
+
+    def finish(self) -> Form:
+        if not self._ended:
+            raise _malformed()
+        if not self._form.uploads:
+            raise StenoboxError("missing_file", "There is no file in this form: send it as `file`.", param="file")
+        return self._form
+
+    async def _on(self, event: str, data: bytes) -> None:
+        match event:
+            case "part_data" if self._upload is not None:
+                self._piece += data
+                if len(self._piece) >= PIECE_BYTES:
+                    await self._write(self._upload)
+            case "part_data":
+                self._text += data
+                if len(self._text) > FIELD_BYTES:
+                    raise StenoboxError("invalid_value", "A field of this form is too long.", param=self._field)
+            case "header_name":
+                self._header_name += data
+            case "header_value":
+                self._header_value += data
+                if len(self._header_value) > HEADER_BYTES:
+                    raise _malformed()
+            case "header_end":
+                self._headers[self._header_name.lower()] = self._header_value
+                self._header_name = self._header_value = b""
+            case "headers_finished":
+                await self._begin()
+            case "part_end" if self._upload is not None:
+                await self._write(self._upload)
+                self._upload = None
+            case "part_end" if self._field is not None:
+                fields = self._form.fields
+                fields[self._field] = self._text.decode("utf-8", "replace").strip()
+                self._field, self._text = None, bytearray()
+                if "model" in fields:  # what is wrong is said before the recording's bytes come
+                    await run_in_threadpool(self._box.params, fields["model"], fields.get("language"))
+            case "end":
+                self._ended = True
+
+    async def _begin(self) -> None:
+        _, options = python_multipart.multipart.parse_options_header(self._headers.get(b"content-disposition"))
+        self._headers = {}
+        name = options.get(b"name", b"").decode("utf-8", "replace")
+        if b"filename" in options and name == "file":
+            await self._begin_file(options[b"filename"].decode("utf-8", "replace"))
+        elif name == "file":
+            sentence = "The part `file` has no file name: send it as `curl -F file=@talk.mp3` does."
+            raise StenoboxError("missing_file", sentence, param="file")
+        elif name not in self._allowed:
+            known = ", ".join(("file", *self._allowed))
+            raise StenoboxError(
+                "unknown_field", f"There is no field {name[:40]!r} here. There are: {known}.", param=name[:40]
+            )
+        elif name in self._form.fields:
+            raise StenoboxError("invalid_request", f"The field {name} comes twice in this form.", param=name)
+        else:
+            self._field = name
+
+    async def _begin_file(self, name: str) -> None:
+        if self._form.uploads and not self._several:
+            raise StenoboxError("invalid_request", "Send one file a request; nothing was taken.", param="file")
+        receiving, self._spare = self._spare, None
+        if receiving is None:
+            another = self._box.receive(name, submitter=self._submitter)
+            receiving = await run_in_threadpool(self._stack.enter_context, another)
+        self._upload = Upload(receiving, name)
+        self._form.uploads.append(self._upload)
+
+    async def _write(self, upload: Upload) -> None:
+        piece, self._piece = self._piece, bytearray()
+        await run_in_threadpool(upload.receiving.write, piece)
+
+
+def _malformed() -> StenoboxError:
+    return StenoboxError("invalid_request", "This form can't be read: it is cut off or not multipart/form-data.")

@@ -649,6 +649,22 @@ class TestTheEnginesSide:
         assert usage["base"] > 2**20
         assert 0 <= usage["seconds"] < 5
 
+    def test_a_job_begins_when_the_weights_are_weighed(self, monkeypatch: pytest.MonkeyPatch, line: Line) -> None:
+        """Else it would be charged for them, and the worker would hear of its end before it heard of the model."""
+        weighed = Meter.loaded
+
+        def slowly(meter: Meter) -> None:
+            time.sleep(0.3)
+            weighed(meter)
+
+        monkeypatch.setattr(Meter, "loaded", slowly)
+        early = Line()
+        try:
+            early.say(op="transcribe", id=1, sound="/a", language=None)
+            assert [early.hear()["event"] for _ in range(3)] == ["ready", "progress", "done"]
+        finally:
+            early.close()
+
     def test_it_answers_about_an_aligner(self, line: Line) -> None:
         line.hear()
         line.say(op="transcribe", id=1, sound="/a", language="align")

@@ -75,9 +75,10 @@ class Child:
             from tasks.engine.recognizer import Recognizer  # ten seconds and 900 MB
 
             self._meter.imported()
-            self._recognizer.set_result(Recognizer(self._spec, self._meter))
-            self._meter.loaded()
+            recognizer = Recognizer(self._spec, self._meter)
+            self._meter.loaded()  # before a job begins, which would be charged for the weights
             self._send(event="ready")
+            self._recognizer.set_result(recognizer)
         except Exception as error:
             logger.exception("model %s could not be loaded", self._spec.model)
             self._send(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
-import time
 import unicodedata
 import uuid
 from collections.abc import Iterator
@@ -15,12 +13,13 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from tasks import media, models, store, survey
-from tasks.capacity import Limits, Load, Request, changed, decide, never_fits, too_large
+from tasks.capacity import Limits, Load, Request, changed, never_fits, too_large
 from tasks.config import Config
 from tasks.db import Database
 from tasks.errors import StenoboxError
 from tasks.jobs import Job, Params, Source, State, is_id
 from tasks.languages import NAMES, find_code
+from tasks.lookout import Lookout
 from tasks.planner import Planner
 from tasks.queue import Queue
 from tasks.survey import Survey
@@ -28,9 +27,6 @@ from tasks.survey import Survey
 logger = logging.getLogger(__name__)
 
 NAME_CHARACTERS = 255
-MOST_KEYS_SEEN = 1000
-LOOK_SECONDS = 0.1
-"""How old limits and load may be for the cheap check; the decision that counts reads them in its transaction."""
 
 
 @dataclass
@@ -76,15 +72,14 @@ class Box:
     database: Database
     queue: Queue
     planner: Planner = field(init=False)
+    lookout: Lookout = field(init=False)
     receiver: str = field(init=False, default_factory=lambda: uuid.uuid4().hex)
-    _seen: tuple[float, Limits, Load] = field(init=False)
-    _seen_of: dict[str, tuple[float, int]] = field(init=False, default_factory=dict)
     _fixed: bool = field(init=False)
     _broken: set[str] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
         self.planner = Planner(self.config, self.database)
-        self._seen = (-LOOK_SECONDS, self.planner.limits(), Load())
+        self.lookout = Lookout(self.config, self.database, self.planner)
         self._fixed = self.planner.slots_are_fixed()
 
     def limits(self) -> Limits:
@@ -106,42 +101,14 @@ class Box:
 
     def remembered_survey(self) -> Survey:
         """The same from memory, without the load: never waits for the database."""
-        return survey.remember(self.config, self.planner, self._seen[1], self._fixed)
+        return survey.remember(self.config, self.planner, self.lookout.limits, self._fixed)
 
-    def look(self, submitter: str = "") -> None:
-        """Read limits and load for the cheap check, unless that was done a moment ago."""
-        if self.is_fresh(submitter):
-            return
-        now, limits, load = time.monotonic(), self.limits(), store.load(self.database, submitter)
-        if len(self._seen_of) >= MOST_KEYS_SEEN:
-            self._seen_of.clear()
-        self._seen_of[submitter] = (now, load.of_key)
-        self._seen = (now, limits, load)
-
-    def is_fresh(self, submitter: str = "") -> bool:
-        """Whether the cheap check has what it needs. Requests come by the thousand when the box is full."""
-        now = time.monotonic()
-        at, limits, _ = self._seen
-        if submitter and limits.per_key:  # whose jobs are counted: another one's count says nothing
-            at = min(at, self._seen_of.get(submitter, (-LOOK_SECONDS, 0))[0])
-        return now - at < LOOK_SECONDS
-
-    def check_room(self, size: int | None, model: str = "", submitter: str = "") -> None:
-        """The cheap look before a body is read; does not touch the disk while `is_fresh`. size: its bytes, None if
-        unknown; model: "" if not known yet; submitter: whose it is. Raises the refusal."""
-        self.look(submitter)
-        _, limits, load = self._seen
-        _, of_key = self._seen_of.get(submitter, (0.0, 0))
-        refusal = decide(limits, replace(load, of_key=of_key), self.request(size, model))
-        if refusal is not None:
-            raise refusal
-
-    def request(self, size: int | None, model: str) -> Request:
+    def request(self, size: int | None, model: str, promised: int = 0) -> Request:
         """A request as admission sees it. model: "" if not known yet."""
         fits = None  # also while the model is not known yet: see `params`
         if model and not self.planner.plan(model).maximum and not self.planner.slots_are_fixed():
             fits = self.planner.largest_that_fits()
-        return Request(size, model, shutil.disk_usage(self.config.data).free, fits)
+        return Request(size, model, self.lookout.disk_free(), fits, promised)
 
     def params(self, model: str | None, language: str | None) -> Params:
         """Check what was asked for, see `check_params`. Raises also never_fits, unless a person fixed the slots."""
@@ -153,18 +120,22 @@ class Box:
 
     @contextmanager
     def receive(
-        self, name: str, size: int | None = None, kind: str = "upload", submitter: str = ""
+        self, name: str, size: int | None = None, kind: str = "upload", submitter: str = "", asker: str = ""
     ) -> Iterator[Receiving]:
         """Take a place and a folder for a recording. Both are given back unless it was queued inside the block.
 
-        name: the uploader's own; size: bytes as announced, None if unknown; submitter: whose it is.
-        Raises the refusal.
+        name: the uploader's own; size: bytes as announced, None if unknown; submitter: whose it is; asker: who is told
+        when to come back. Raises the refusal.
         """
         self._give_back()
         source = Source(kind, clean_name(name), size)
         limits = self.limits()
-        first, request = self.planner.first(), self.request(size, "")
-        job_id = store.admit(self.database, first, request, source, self.receiver, submitter)
+        first, request = self.planner.first(), self.request(size, "", self.lookout.promised(asker))
+        try:
+            job_id = store.admit(self.database, first, request, source, self.receiver, submitter)
+        except StenoboxError as refusal:
+            self.lookout.promise(refusal, asker)
+            raise
         receiving = None
         try:
             with media.Part(self.config, job_id) as part:
@@ -176,10 +147,6 @@ class Box:
                 self._broken.add(job_id)
                 self._give_back()
 
-    def _look_again(self) -> None:
-        """A place was freed here: what was seen before is not to refuse anyone."""
-        self._seen = (-LOOK_SECONDS, *self._seen[1:])
-
     def _give_back(self) -> None:
         """Remove uploads that broke. A busy database is asked again with the next upload."""
         for job_id in list(self._broken):
@@ -190,7 +157,7 @@ class Box:
                 return
             media.remove(self.config, job_id)
             self._broken.discard(job_id)
-            self._look_again()
+            self.lookout.forget()
 
     def submit_sample(self, model: str | None = None, submitter: str = "") -> Job:
         """Submit the recording that comes with Stenobox. submitter: whose it is."""
@@ -210,7 +177,7 @@ class Box:
         limits = store.change_limits(self.database, self.planner.first(), values, by)
         if "model" in values or "slots" in values:
             limits = self.limits()  # what is recommended goes with the model
-        self._seen = (-LOOK_SECONDS, limits, self._seen[2])
+        self.lookout.forget(limits)
         self._wake(limits)
         return limits
 
@@ -218,7 +185,7 @@ class Box:
         """The value as it would be kept; None stays None. Raises as `change_settings`."""
         if value is None and name in Limits.__struct_fields__:
             return None
-        checked = changed(self._seen[1], {name: 0 if (name, value) == ("slots", "auto") else value})
+        checked = changed(self.lookout.limits, {name: 0 if (name, value) == ("slots", "auto") else value})
         if name == "model":
             models.find(self.config, checked[name])
         return checked[name]
@@ -247,7 +214,7 @@ class Box:
         job = store.cancel(self.database, self.get(job_id).id)
         if job is None:
             raise _wrong_state(self.get(job_id), "canceled")
-        self._look_again()
+        self.lookout.forget()
         return job
 
     def retry(self, job_id: str) -> Job:
@@ -263,7 +230,7 @@ class Box:
         if not store.delete(self.database, self.get(job_id).id):
             raise StenoboxError("not_found", "There is no such job. It may have been deleted.")
         media.remove(self.config, job_id)
-        self._look_again()
+        self.lookout.forget()
 
     def transcript(self, job: Job) -> dict[str, Any]:
         """The transcript of a completed job (design section 10). Raises StenoboxError not_finished."""

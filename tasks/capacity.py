@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -19,8 +20,9 @@ from tasks.errors import StenoboxError
 
 FIRST_GUESS_SECONDS = 30.0
 """What a job is taken to need until this box has finished one."""
-LONGEST_RETRY_AFTER = 120
-"""Common clients (OpenAI's SDK) stop retrying when told to wait longer than this many seconds."""
+LONGEST_RETRY_AFTER = 3600
+"""Nobody is told to wait longer. Common clients (OpenAI's SDK) give up above 120 s; told less than the truth, they
+would come back in vain and give up then."""
 SPARE_BYTES = 512 * 2**20
 """What an upload must leave free on the disk, for the databases and decoded sound."""
 
@@ -52,8 +54,8 @@ class Load:
     """What the box holds now.
 
     job_seconds: mean processing time of the last completed jobs, None before the first. remaining: estimated seconds
-    of work left in each running job; waiting: in each queued one, in line. of_key: active jobs of the key that asks;
-    guard: what the pressure guard does (see `guard`).
+    of work left in each running job; waiting: in each queued one, in line. slack: times as long as expected that nine
+    of ten jobs took at most. of_key: active jobs of the key that asks; guard: what the pressure guard does.
     """
 
     receiving: int = 0
@@ -62,6 +64,7 @@ class Load:
     job_seconds: float | None = None
     remaining: tuple[float, ...] = ()
     waiting: tuple[float, ...] = ()
+    slack: float = 1.0
     of_key: int = 0
     guard: str = "calm"
 
@@ -73,12 +76,14 @@ class Load:
 @dataclass(frozen=True, slots=True)
 class Request:
     """What is asked for. bytes: size of the upload, None when the client didn't say; disk_free: bytes; fits: the
-    largest model that fits this box when the one asked for doesn't, "" when none does, None when it fits."""
+    largest model that fits this box when the one asked for doesn't, "" when none does, None when it fits; promised:
+    places that others were told of and that come before the one this client may be told of (see `promises`)."""
 
     bytes: int | None = None
     model: str = ""
     disk_free: int | None = None
     fits: str | None = None
+    promised: int = 0
 
 
 def decide(limits: Limits, load: Load, request: Request) -> StenoboxError | None:
@@ -96,25 +101,27 @@ def decide(limits: Limits, load: Load, request: Request) -> StenoboxError | None
         return StenoboxError(
             "disk_full", "The disk of this box is almost full. Delete some jobs, or try later.", retry_after=120
         )
-    wait = retry_after(limits, load)
     if load.guard in ("hold", "unload", "stop"):
+        wait = retry_after(limits, load)
         return StenoboxError(
             "memory_pressure",
-            f"The box is short of memory and takes nothing new until it has recovered. Try again in {wait} s.",
+            f"The box is short of memory and takes nothing new until it has recovered. Try again in {_told(wait)}.",
             retry_after=wait,
         )
     if limits.per_key and load.of_key >= limits.per_key:
+        wait = retry_after(limits, load)
         return StenoboxError(
             "key_limit",
-            f"Your key has {load.of_key} active jobs, as many as it may have. Try again in {wait} s, "
+            f"Your key has {load.of_key} active jobs, as many as it may have. Try again in {_told(wait)}, "
             "when one of them is done.",
             retry_after=wait,
         )
     if load.active >= limits.places:
+        wait = retry_after(limits, load, request.promised)
         return StenoboxError(
             "queue_full",
             f"The box is full: {load.running} running, {load.queued + load.receiving} waiting, "
-            f"room for {limits.places}. Try again in {wait} s.",
+            f"room for {limits.places}. Try again in {_told(wait)}.",
             retry_after=wait,
         )
     return None
@@ -146,23 +153,38 @@ def _closed(limits: Limits, load: Load) -> StenoboxError:
     )
 
 
-def retry_after(limits: Limits, load: Load) -> int:
-    """What a client is told to wait: `seconds_until_room`, but not so long that it gives up."""
-    return min(LONGEST_RETRY_AFTER, seconds_until_room(limits, load))
+def retry_after(limits: Limits, load: Load, promised: int = 0) -> int:
+    """Whole seconds a client is told to wait: until the first place nobody else was told of is very likely free."""
+    return min(LONGEST_RETRY_AFTER, max(1, math.ceil(_room_in(limits, load, promised) * load.slack)))
 
 
 def seconds_until_room(limits: Limits, load: Load) -> int:
     """Whole seconds until a place should be free: until enough of what is here has finished."""
-    above = max(1, load.active - limits.places + 1)
+    return max(1, math.ceil(_room_in(limits, load, 0)))
+
+
+def _room_in(limits: Limits, load: Load, promised: int) -> float:
+    above = max(1, load.active - limits.places + 1) + promised
     ends = ends_in(limits, load)
-    # Uploads under way will be jobs too, of a length nobody knows yet.
-    seconds = ends[above - 1] if above <= len(ends) else (load.job_seconds or FIRST_GUESS_SECONDS) * above
-    return max(1, math.ceil(seconds))
+    if above <= len(ends):
+        return ends[above - 1]
+    # Uploads under way, and those who were told to come, will be jobs too, of a length nobody knows yet.
+    rounds = math.ceil((above - len(ends)) / limits.slots)
+    return (ends[-1] if ends else 0.0) + rounds * (load.job_seconds or FIRST_GUESS_SECONDS)
 
 
-def ends_in(limits: Limits, load: Load) -> list[float]:
+def _told(seconds: int) -> str:
+    return f"{seconds} s" if seconds <= 120 else f"{math.ceil(seconds / 60)} min"
+
+
+def ends_in(limits: Limits, load: Load) -> tuple[float, ...]:
     """Estimated seconds until each job is done, soonest first, when the slots take the queue in line."""
-    return sorted([*load.remaining, *_queue_ends(limits, load)])
+    return _ends_in(limits.slots, load.remaining, load.waiting)
+
+
+@lru_cache(maxsize=16)  # refusals come by the thousand for one load
+def _ends_in(slots: int, remaining: tuple[float, ...], waiting: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(sorted([*remaining, *_queue_ends(slots, remaining, waiting)]))
 
 
 def queue_seconds(limits: Limits, load: Load, position: int) -> float | None:
@@ -170,15 +192,15 @@ def queue_seconds(limits: Limits, load: Load, position: int) -> float | None:
     measured."""
     if load.job_seconds is None or position > len(load.waiting):
         return None
-    return _queue_ends(limits, load)[position - 1]
+    return _queue_ends(limits.slots, load.remaining, load.waiting)[position - 1]
 
 
-def _queue_ends(limits: Limits, load: Load) -> list[float]:
+def _queue_ends(slots: int, remaining: tuple[float, ...], waiting: tuple[float, ...]) -> list[float]:
     """When each queued job is done, in line. With fewer slots than running jobs the last of those free the slots."""
-    free = [0.0] * (limits.slots - len(load.remaining)) + sorted(load.remaining)[-limits.slots :]
+    free = [0.0] * (slots - len(remaining)) + sorted(remaining)[-slots:]
     heapq.heapify(free)
     ends = []
-    for seconds in load.waiting:
+    for seconds in waiting:
         ends.append(heapq.heappop(free) + seconds)
         heapq.heappush(free, ends[-1])
     return ends

@@ -189,9 +189,10 @@ def test_a_row_that_vanished_at_the_last_moment_is_not_found(box: Box) -> None:
 
 def test_a_full_box_refuses_before_and_while_taking_a_place(box: Box) -> None:
     ids = {submit(box) for _ in range(3)}
-    early, late = refusal_of(lambda: box.check_room(None)), refusal_of(lambda: submit(box))
+    early, late = refusal_of(lambda: box.lookout.check(None)), refusal_of(lambda: submit(box))
     assert (early.code, late.code) == ("queue_full", "queue_full")
-    assert early.retry_after == late.retry_after
+    assert early.retry_after is not None
+    assert late.retry_after == 2 * early.retry_after  # of a place of its own
     assert store.ids(box.database) == ids
     assert {path.name for path in box.config.media.iterdir()} == ids
 
@@ -200,9 +201,9 @@ def test_a_full_box_refuses_before_and_while_taking_a_place(box: Box) -> None:
 def test_an_announced_size_is_checked_before_a_byte_is_read(box: Box, size: int | None, code: str | None) -> None:
     change_limit(box.database, "max_bytes", 100)
     if code is None:
-        box.check_room(size)
+        box.lookout.check(size)
         return
-    assert refusal_of(lambda: box.check_room(size)).code == code
+    assert refusal_of(lambda: box.lookout.check(size)).code == code
     assert refusal_of(lambda: box.receive("a.wav", size).__enter__()).code == code
     assert store.ids(box.database) == set()
 

@@ -62,6 +62,20 @@ def test_a_full_box_says_what_it_holds_and_when_to_come_back() -> None:
     assert refusal.retry_after == 12
 
 
+def test_a_long_time_is_told_in_minutes() -> None:
+    refusal = decide(limits(), Load(queued=3, waiting=(1000,) * 3), Request())
+    assert refusal is not None
+    assert refusal.message.endswith("Try again in 17 min.")
+
+
+@pytest.mark.parametrize("load", [Load(guard="hold"), Load(queued=1, of_key=9)])
+def test_a_promise_to_others_counts_only_where_a_place_is_what_is_missing(load: Load) -> None:
+    refusal = decide(replace(limits(), per_key=9), load, Request(promised=50))
+    assert refusal is not None
+    assert refusal.code in ("memory_pressure", "key_limit")
+    assert refusal.retry_after == FIRST_GUESS_SECONDS
+
+
 def test_an_upload_that_is_too_large_names_the_limit_and_no_time() -> None:
     refusal = too_large(limits(max_bytes=2_000_000))
     assert "2,000,000 bytes" in refusal.message
@@ -79,11 +93,28 @@ def test_an_upload_that_is_too_large_names_the_limit_and_no_time() -> None:
         (limits(), Load(running=1, queued=3, remaining=(4,), waiting=(10, 10, 10)), 14),  # one too many already
         (limits(slots=2), Load(running=2, queued=2, remaining=(50, 3), waiting=(10, 10)), 3),
         (limits(), Load(queued=3, waiting=(0.01,) * 3), 1),
-        (limits(), Load(queued=3, waiting=(1000,) * 3), LONGEST_RETRY_AFTER),
+        (limits(), Load(queued=3, waiting=(1000,) * 3), 1000),
+        (limits(), Load(queued=3, waiting=(4000,) * 3), LONGEST_RETRY_AFTER),
+        (limits(), Load(queued=3, waiting=(10, 10, 10), slack=1.25), 13),
     ],
 )
 def test_the_time_to_come_back_is_when_a_place_will_be_free(limits: Limits, load: Load, seconds: float) -> None:
     assert retry_after(limits, load) == seconds
+
+
+@pytest.mark.parametrize(
+    ("limits", "load", "promised", "seconds"),
+    [
+        (limits(), Load(queued=3, waiting=(10, 10, 10)), 2, 30),
+        (limits(), Load(queued=3, waiting=(10, 10, 10), job_seconds=7), 3, 37),
+        (limits(slots=2), Load(running=2, queued=2, remaining=(5, 5), waiting=(9, 9), job_seconds=7), 6, 28),
+    ],
+)
+def test_those_who_were_told_of_a_place_will_be_jobs_too(
+    limits: Limits, load: Load, promised: int, seconds: float
+) -> None:
+    assert retry_after(limits, load, promised) == seconds
+    assert decide(limits, load, Request(promised=promised)).retry_after == seconds  # type: ignore[union-attr]
 
 
 counts = st.integers(0, 1000)
@@ -96,14 +127,14 @@ counts = st.integers(0, 1000)
     st.builds(Load, counts, counts, counts, st.none() | st.floats(0, 1e6)),
     st.none() | st.integers(0, 2000),
 )
-def test_whatever_the_load_a_request_fits_only_below_the_limit_and_is_told_at_most_two_minutes(
+def test_whatever_the_load_a_request_fits_only_below_the_limit_and_is_told_at_most_an_hour(
     slots: int, queue_limit: int, load: Load, size: int | None
 ) -> None:
     refusal = decide(limits(slots, queue_limit), load, Request(size))
     assert (refusal is None) == (load.active < slots + queue_limit and (size or 0) <= 1000)
     if refusal is not None and refusal.code == "queue_full":
         assert isinstance(refusal.retry_after, int)
-        assert 1 <= refusal.retry_after <= 120
+        assert 1 <= refusal.retry_after <= LONGEST_RETRY_AFTER
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,12 @@ from starlette.testclient import TestClient
 from web_support import END, FORM, client_of, file_part, put_job
 
 from tasks import machine, models, store
-from tasks.actions import LOOK_SECONDS, Box
+from tasks.actions import Box
 from tasks.capacity import Limits, Load, Request, decide
 from tasks.config import Config
 from tasks.errors import StenoboxError
 from tasks.jobs import State
+from tasks.lookout import FRESH_SECONDS
 from tasks.machine import Bound, Memory
 
 CAPACITY, SETTINGS, SUBMIT = "/api/v1/capacity", "/api/v1/settings", "/api/v1/transcriptions"
@@ -309,12 +310,12 @@ def test_a_key_at_its_limit_is_refused_before_its_body(client: TestClient, behin
         one, two = connection.scalars(sa.text("SELECT submitter FROM jobs ORDER BY created_at"))
     assert all(re.fullmatch("[0-9a-f]{16}", mark) for mark in (one, two))
     client.delete(client.get("/api/v1/jobs").json()["jobs"][0]["links"]["self"])
-    time.sleep(LOOK_SECONDS)
+    time.sleep(FRESH_SECONDS)
     with pytest.raises(StenoboxError, match="Your key has 1 active") as caught:
-        behind.check_room(None, submitter=one)
+        behind.lookout.check(None, submitter=one)
     assert caught.value.code == "key_limit"
-    behind.check_room(None, submitter=two)  # what was just counted for another key says nothing
-    behind.check_room(None)
+    behind.lookout.check(None, submitter=two)  # what was just counted for another key says nothing
+    behind.lookout.check(None)
 
 
 def test_refusals_tell_clients_whether_and_when_to_try_again(client: TestClient, behind: Box) -> None:

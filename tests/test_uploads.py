@@ -31,7 +31,7 @@ from starlette.requests import Request
 from support import Served, free_port, wait_until
 from web_support import BOUNDARY, END, FORM, Live, field_part, file_part, live, part
 
-from tasks import actions, store
+from tasks import lookout, store
 from tasks.actions import Box
 from tasks.config import Config
 from tasks.db import open_database
@@ -224,7 +224,7 @@ def test_64_slow_uploads_hold_exactly_as_many_places_as_there_are(tmp_path: Path
 def test_an_upload_that_breaks_off_gives_its_place_and_its_disk_back(
     narrow: Live, reset: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(actions, "LOOK_SECONDS", 0)  # the place is free at once, the memory of it is not
+    monkeypatch.setattr(lookout, "FRESH_SECONDS", 0)  # the place is free at once, the memory of it is not
     with narrow.connect() as connection:
         connection.sendall(head(50_000_000) + OPEN + b"x" * 3_000_000)
         wait_until(lambda: any(f.stat().st_size > 1_000_000 for f in narrow.config.media.glob("*/source.part")), 5)

@@ -19,6 +19,7 @@ from tasks.db import open_database
 from tasks.errors import StenoboxError
 from tasks.queue import Queue
 from webapp import capacity_api, errors
+from webapp.door import Door
 from webapp.routes import routes
 from webapp.security import HEADERS, AllowedHosts, SameOrigin, SecurityHeaders
 
@@ -54,6 +55,7 @@ def create_app(config: Config) -> Starlette:
         routes=routes,
         lifespan=lifespan,
         middleware=[
+            Middleware(Door, hosts=config.allowed_hosts),
             Middleware(SecurityHeaders),
             Middleware(AllowedHosts, hosts=config.allowed_hosts),
             Middleware(SameOrigin),

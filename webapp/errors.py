@@ -17,9 +17,14 @@ logger = logging.getLogger(__name__)
 
 
 def as_json(error: StenoboxError) -> JSONResponse:
-    """{"error": {"code", "message", "type", "param"}} with the code's status."""
-    body = {"code": error.code, "message": error.message, "type": error.kind.type, "param": error.param}
-    return JSONResponse({"error": body}, error.kind.status, headers=headers(error))
+    """`body` with the code's status."""
+    return JSONResponse(body(error), error.kind.status, headers=headers(error))
+
+
+def body(error: StenoboxError) -> dict[str, dict[str, str | None]]:
+    """{"error": {"code", "message", "type", "param"}}"""
+    inner = {"code": error.code, "message": error.message, "type": error.kind.type, "param": error.param}
+    return {"error": inner}
 
 
 def headers(error: StenoboxError) -> dict[str, str]:

@@ -48,7 +48,7 @@ class AllowedHosts:
         self.hosts = frozenset(host.lower() for host in hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and _host(Headers(scope=scope).get("host", "")) not in self.hosts:
+        if scope["type"] == "http" and host_of(Headers(scope=scope).get("host", "")) not in self.hosts:
             error = StenoboxError(
                 "unknown_host",
                 "This box does not answer to that host name. The operator can allow it with STENOBOX_HOSTS.",
@@ -83,7 +83,7 @@ def _same_origin(headers: Headers) -> bool:
         return False
 
 
-def _host(header: str) -> str:
+def host_of(header: str) -> str:
     """The host without its port: "[::1]:8000" → "[::1]"."""
     if header.startswith("["):
         return header[: header.find("]") + 1].lower()

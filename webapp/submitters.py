@@ -8,12 +8,22 @@ from starlette.requests import Request
 
 
 def submitter_of(request: Request) -> str:
-    """16 hex digits for the X-API-Key or Bearer token that was sent; "" for a request without one."""
-    key = request.headers.get("x-api-key", "").strip()
+    """The mark of the key that was sent; "" for a request without one."""
+    return mark(request.headers.get("x-api-key", ""), request.headers.get("authorization", ""))
+
+
+def mark(api_key: str, authorization: str) -> str:
+    """16 hex digits for the X-API-Key or Bearer token of these headers; "" without either."""
+    key = api_key.strip()
     if not key:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        scheme, _, token = authorization.partition(" ")
         key = token.strip() if scheme.lower() == "bearer" else ""
     return hashlib.sha256(key.encode()).hexdigest()[:16] if key else ""
+
+
+def asker_of(request: Request) -> str:
+    """Who is told when to come back: the key's mark, else the client's address."""
+    return submitter_of(request) or (request.client.host if request.client else "")
 
 
 def name_of(request: Request, face: str) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from email.message import Message
+from functools import partial
 from typing import Any
 
 import anyio
@@ -16,7 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from tasks.actions import Box, Receiving
 from tasks.errors import StenoboxError
-from webapp.submitters import submitter_of
+from webapp.submitters import asker_of, submitter_of
 
 STALL_SECONDS = 60.0
 """How long an upload may be silent."""
@@ -53,15 +54,16 @@ async def read_form(request: Request, box: Box, *, allowed: tuple[str, ...], sev
     Raises StenoboxError: the refusals of admission and everything that can be wrong with a form.
     """
     boundary = _boundary(request)
-    size = None if several else _announced(request)
-    submitter = submitter_of(request)
-    if not box.is_fresh(submitter):
-        await run_in_threadpool(box.look, submitter)
-    box.check_room(size, submitter=submitter)
+    size = None if several else announced(request.headers.get("content-length", ""))
+    submitter, asker = submitter_of(request), asker_of(request)
+    if box.lookout.must_look(submitter):
+        await run_in_threadpool(box.lookout.look, submitter)
+    box.lookout.check(size, submitter=submitter, asker=asker)
     stack = ExitStack()
     try:
-        first = await run_in_threadpool(stack.enter_context, box.receive("recording", size, submitter=submitter))
-        reader = _Reader(box, stack, first, boundary, allowed, several, submitter)
+        receive = partial(box.receive, submitter=submitter, asker=asker)
+        first = await run_in_threadpool(stack.enter_context, receive("recording", size))
+        reader = _Reader(box, receive, stack, first, boundary, allowed, several)
         async for chunk in _pieces(request):
             await reader.feed(chunk)
         yield reader.finish()
@@ -100,11 +102,11 @@ async def _pieces(request: Request) -> AsyncIterator[bytes]:
         yield piece
 
 
-def _announced(request: Request) -> int | None:
-    """The file's size as far as the request's own tells; the form around it takes a little."""
+def announced(length: str) -> int | None:
+    """The file's size as far as the request's Content-Length tells; the form around it takes a little."""
     try:
-        return max(0, int(request.headers["content-length"]) - FORM_BYTES)
-    except (KeyError, ValueError):
+        return max(0, int(length) - FORM_BYTES)
+    except ValueError:
         return None
 
 
@@ -114,19 +116,19 @@ class _Reader:
     def __init__(
         self,
         box: Box,
+        receive: Callable[[str], AbstractContextManager[Receiving]],
         stack: ExitStack,
         first: Receiving,
         boundary: bytes,
         allowed: tuple[str, ...],
         several: bool,
-        submitter: str,
     ) -> None:
         self._box = box
+        self._receive = receive
         self._stack = stack
         self._spare: Receiving | None = first
         self._allowed = allowed
         self._several = several
-        self._submitter = submitter
         self._form = Form()
         self._events: list[tuple[str, bytes]] = []
         try:
@@ -233,8 +235,7 @@ class _Reader:
             raise StenoboxError("invalid_request", "Send one file a request; nothing was taken.", param="file")
         receiving, self._spare = self._spare, None
         if receiving is None:
-            another = self._box.receive(name, submitter=self._submitter)
-            receiving = await run_in_threadpool(self._stack.enter_context, another)
+            receiving = await run_in_threadpool(self._stack.enter_context, self._receive(name))
         self._upload = Upload(receiving, name)
         self._form.uploads.append(self._upload)
 

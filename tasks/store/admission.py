@@ -19,6 +19,8 @@ from tasks.store import rows
 
 GUARD_SECONDS = 60.0
 """A sample older than this says nothing about now: its worker is gone."""
+OWN_PACE_SECONDS = 60.0
+"""A job that runs for longer than this is timed by its own pace."""
 RECENT = 20
 """Completed jobs whose mean time predicts the next one's."""
 
@@ -114,6 +116,7 @@ def read_load(connection: Connection, key: str = "") -> Load:
         job_seconds=pace.job_seconds,
         remaining=tuple(pace.left(row, now) for row in running),
         waiting=tuple(pace.work(row) for row in queued),
+        slack=pace.slack,
         of_key=sum(row.submitter == key for row in active) if key else 0,
         guard=_read_guard(connection),
     )
@@ -138,10 +141,11 @@ def _read_guard(connection: Connection) -> str:
 @dataclass(frozen=True, slots=True)
 class Pace:
     """How fast this box has been. job_seconds: mean work of the last completed jobs, None before the first;
-    factors: work / length of the recording, by model."""
+    factors: work / length of the recording, by model; slack: times the mean that nine of ten took at most."""
 
     job_seconds: float | None
     factors: dict[str, float]
+    slack: float
 
     def work(self, row: Any) -> float:
         """Estimated seconds of work in a job: from its length where that is known."""
@@ -151,11 +155,12 @@ class Pace:
         return self.job_seconds or FIRST_GUESS_SECONDS
 
     def left(self, row: Any, now: float) -> float:
-        """Estimated seconds left in a running job: its own pace once it is under way."""
+        """Estimated seconds left in a running job: by its own pace once it is long under way, so that waiting for the
+        model to load counts little."""
         elapsed = max(0.0, now - float(row.started_at))
-        if row.progress > 0.2:
+        if row.progress > 0.2 and elapsed > OWN_PACE_SECONDS:
             return float(elapsed * (1 - row.progress) / row.progress)
-        return max(1.0, float(self.work(row) - elapsed))
+        return max(1.0, float(self.work(row) * (1 - row.progress)))
 
 
 def read_pace(connection: Connection) -> Pace:
@@ -171,9 +176,12 @@ def read_pace(connection: Connection) -> Pace:
     for seconds, length, params in recent:
         if length:
             factors.setdefault(params["model"], []).append(seconds / length)
+    times = sorted(seconds for seconds, *_ in recent)
+    mean = statistics.fmean(times) if times else None
     return Pace(
-        statistics.fmean(seconds for seconds, *_ in recent) if recent else None,
+        mean,
         {model: statistics.median(values) for model, values in factors.items()},
+        max(1.0, times[int(0.9 * len(times))] / mean) if mean else 1.0,
     )
 
 

@@ -1,0 +1,95 @@
+"""The cheap look at the box before a body is read: refusals come by the thousand, and most need nothing newer."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import replace
+
+from tasks import store
+from tasks.capacity import LONGEST_RETRY_AFTER, Limits, Load, Request, decide
+from tasks.config import Config
+from tasks.db import Database
+from tasks.errors import StenoboxError
+from tasks.planner import Planner
+from tasks.promises import Promises
+
+FRESH_SECONDS = 0.1
+"""How old limits and load may be; the decision that counts reads them in its transaction."""
+STALE_SECONDS = 1.0
+"""How old, while somebody is looking again."""
+MOST_KEYS = 1000
+
+
+class Lookout:
+    """What was seen of limits and load a moment ago, and what refused clients were told. Of one web process."""
+
+    def __init__(self, config: Config, database: Database, planner: Planner) -> None:
+        self._config, self._database, self._planner = config, database, planner
+        self._promises = Promises()
+        self._seen = (-STALE_SECONDS, planner.limits(), Load())
+        self._seen_of: dict[str, tuple[float, int]] = {}
+        self._looked = -STALE_SECONDS
+        self._disk = (-FRESH_SECONDS, 0)
+
+    @property
+    def limits(self) -> Limits:
+        """As last seen. Never waits for the database."""
+        return self._seen[1]
+
+    def must_look(self, submitter: str = "") -> bool:
+        """Whether this caller is the one to `look` before it checks: while one looks, the others make do with what was
+        seen before."""
+        now = time.monotonic()
+        at = self._seen[0]
+        if submitter and self.limits.per_key:  # whose jobs are counted: another one's count says nothing
+            at = min(at, self._seen_of.get(submitter, (-STALE_SECONDS, 0))[0])
+        if now - at < FRESH_SECONDS or max(now - at, now - self._looked) < STALE_SECONDS:
+            return False
+        self._looked = now
+        return True
+
+    def look(self, submitter: str = "") -> None:
+        """Read limits and load. Raises StenoboxError database_busy."""
+        now, limits, load = time.monotonic(), self._planner.limits(), store.load(self._database, submitter)
+        if len(self._seen_of) >= MOST_KEYS:
+            self._seen_of.clear()
+        self._seen_of[submitter] = (now, load.of_key)
+        self._seen = (now, limits, replace(load, of_key=0))
+
+    def forget(self, limits: Limits | None = None) -> None:
+        """A place was freed, or limits were changed to these: what was seen before is not to refuse anyone."""
+        self._seen = (-STALE_SECONDS, limits or self.limits, self._seen[2])
+
+    def check(self, size: int | None, submitter: str = "", asker: str = "") -> None:
+        """Whether one more would fit; touches the disk only if it `must_look`. Raises the refusal.
+
+        size: bytes of its file, None if unknown; submitter: whose it is; asker: who is told when to come back.
+        """
+        if self.must_look(submitter):
+            self.look(submitter)
+        _, limits, load = self._seen
+        if submitter and limits.per_key:
+            load = replace(load, of_key=self._seen_of.get(submitter, (0.0, 0))[1])
+        request = Request(size, disk_free=self.disk_free())
+        if load.active >= limits.places:
+            request = replace(request, promised=self.promised(asker))
+        if refusal := decide(limits, load, request):
+            self.promise(refusal, asker)
+            raise refusal
+
+    def disk_free(self) -> int:
+        """Bytes, at most FRESH_SECONDS old."""
+        now = time.monotonic()
+        if now - self._disk[0] >= FRESH_SECONDS:
+            self._disk = (now, shutil.disk_usage(self._config.data).free)
+        return self._disk[1]
+
+    def promised(self, asker: str) -> int:
+        """Places that come before the next one this asker may be told of."""
+        return self._promises.before(asker)
+
+    def promise(self, refusal: StenoboxError, asker: str) -> None:
+        """Remember what this asker was told; the longest time there is tells of no place."""
+        if refusal.code == "queue_full" and refusal.retry_after and refusal.retry_after < LONGEST_RETRY_AFTER:
+            self._promises.give(asker, refusal.retry_after)

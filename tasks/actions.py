@@ -103,12 +103,12 @@ class Box:
         """The same from memory, without the load: never waits for the database."""
         return survey.remember(self.config, self.planner, self.lookout.limits, self._fixed)
 
-    def request(self, size: int | None, model: str, promised: int = 0) -> Request:
+    def request(self, size: int | None, model: str) -> Request:
         """A request as admission sees it. model: "" if not known yet."""
         fits = None  # also while the model is not known yet: see `params`
         if model and not self.planner.plan(model).maximum and not self.planner.slots_are_fixed():
             fits = self.planner.largest_that_fits()
-        return Request(size, model, self.lookout.disk_free(), fits, promised)
+        return Request(size, model, self.lookout.disk_free(), fits)
 
     def params(self, model: str | None, language: str | None) -> Params:
         """Check what was asked for, see `check_params`. Raises also never_fits, unless a person fixed the slots."""
@@ -130,12 +130,14 @@ class Box:
         self._give_back()
         source = Source(kind, clean_name(name), size)
         limits = self.limits()
-        first, request = self.planner.first(), self.request(size, "", self.lookout.promised(asker))
+        first, request = self.planner.first(), self.request(size, "")
         try:
             job_id = store.admit(self.database, first, request, source, self.receiver, submitter)
         except StenoboxError as refusal:
-            self.lookout.promise(refusal, asker)
+            if refusal.code == "queue_full":
+                self.lookout.check_again(size, submitter, asker)
             raise
+        self.lookout.forgive(asker)
         receiving = None
         try:
             with media.Part(self.config, job_id) as part:

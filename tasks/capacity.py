@@ -154,17 +154,27 @@ def _closed(limits: Limits, load: Load) -> StenoboxError:
 
 
 def retry_after(limits: Limits, load: Load, promised: int = 0) -> int:
-    """Whole seconds a client is told to wait: until the first place nobody else was told of is very likely free."""
-    return min(LONGEST_RETRY_AFTER, max(1, math.ceil(_room_in(limits, load, promised) * load.slack)))
+    """Whole seconds a client is told to wait: until the first place nobody else was told of is very likely free.
+
+    What jobs take more and less than expected evens out with their number, so the margin grows with its root.
+    """
+    above = _above(limits, load) + promised
+    seconds = _free_in(limits, load, above) * (1 + (load.slack - 1) / math.sqrt(above))
+    return min(LONGEST_RETRY_AFTER, max(1, math.ceil(seconds)))
 
 
 def seconds_until_room(limits: Limits, load: Load) -> int:
     """Whole seconds until a place should be free: until enough of what is here has finished."""
-    return max(1, math.ceil(_room_in(limits, load, 0)))
+    return max(1, math.ceil(_free_in(limits, load, _above(limits, load))))
 
 
-def _room_in(limits: Limits, load: Load, promised: int) -> float:
-    above = max(1, load.active - limits.places + 1) + promised
+def _above(limits: Limits, load: Load) -> int:
+    """How many jobs must end before one more fits."""
+    return max(1, load.active - limits.places + 1)
+
+
+def _free_in(limits: Limits, load: Load, above: int) -> float:
+    """Estimated seconds until so many jobs have ended."""
     ends = ends_in(limits, load)
     if above <= len(ends):
         return ends[above - 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 from dataclasses import replace
 
@@ -10,7 +11,6 @@ from tasks import store
 from tasks.capacity import LONGEST_RETRY_AFTER, Limits, Load, Request, decide
 from tasks.config import Config
 from tasks.db import Database
-from tasks.errors import StenoboxError
 from tasks.planner import Planner
 from tasks.promises import Promises
 
@@ -27,6 +27,7 @@ class Lookout:
     def __init__(self, config: Config, database: Database, planner: Planner) -> None:
         self._config, self._database, self._planner = config, database, planner
         self._promises = Promises()
+        self._telling = threading.Lock()
         self._seen = (-STALE_SECONDS, planner.limits(), Load())
         self._seen_of: dict[str, tuple[float, int]] = {}
         self._looked = -STALE_SECONDS
@@ -72,10 +73,15 @@ class Lookout:
         if submitter and limits.per_key:
             load = replace(load, of_key=self._seen_of.get(submitter, (0.0, 0))[1])
         request = Request(size, disk_free=self.disk_free())
-        if load.active >= limits.places:
-            request = replace(request, promised=self.promised(asker))
-        if refusal := decide(limits, load, request):
-            self.promise(refusal, asker)
+        if load.active < limits.places:
+            refusal = decide(limits, load, request)
+        else:
+            with self._telling:  # one at a time, or two are told of the same place
+                refusal = decide(limits, load, replace(request, promised=self._promises.before(asker)))
+                # The longest time there is tells of no place.
+                if refusal and refusal.code == "queue_full" and (refusal.retry_after or 0) < LONGEST_RETRY_AFTER:
+                    self._promises.give(asker, refusal.retry_after or 0)
+        if refusal:
             raise refusal
 
     def disk_free(self) -> int:
@@ -85,11 +91,12 @@ class Lookout:
             self._disk = (now, shutil.disk_usage(self._config.data).free)
         return self._disk[1]
 
-    def promised(self, asker: str) -> int:
-        """Places that come before the next one this asker may be told of."""
-        return self._promises.before(asker)
+    def check_again(self, size: int | None, submitter: str = "", asker: str = "") -> None:
+        """After a refusal where it counts, which the check had not foreseen: see what is there now, and tell of a place
+        of its own. Raises the refusal, if it still is one."""
+        self.look(submitter)
+        self.check(size, submitter, asker)
 
-    def promise(self, refusal: StenoboxError, asker: str) -> None:
-        """Remember what this asker was told; the longest time there is tells of no place."""
-        if refusal.code == "queue_full" and refusal.retry_after and refusal.retry_after < LONGEST_RETRY_AFTER:
-            self._promises.give(asker, refusal.retry_after)
+    def forgive(self, asker: str) -> None:
+        """This asker was let in: what it had been told is done."""
+        self._promises.before(asker)

@@ -117,6 +117,11 @@ def test_those_who_were_told_of_a_place_will_be_jobs_too(
     assert decide(limits, load, Request(promised=promised)).retry_after == seconds  # type: ignore[union-attr]
 
 
+def test_the_margin_grows_with_the_root_of_the_number_of_jobs() -> None:
+    load = Load(queued=3, waiting=(100, 100, 100), job_seconds=100, slack=1.5)
+    assert [retry_after(limits(), load, promised) for promised in (0, 3, 15)] == [150, 500, 1800]
+
+
 counts = st.integers(0, 1000)
 
 

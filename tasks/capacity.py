@@ -77,13 +77,15 @@ class Load:
 class Request:
     """What is asked for. bytes: size of the upload, None when the client didn't say; disk_free: bytes; fits: the
     largest model that fits this box when the one asked for doesn't, "" when none does, None when it fits; promised:
-    places that others were told of and that come before the one this client may be told of (see `promises`)."""
+    places that others were told of and that come before the one this client may be told of; promised_until: seconds
+    until the one of them comes whose job has to end for it, None if none has to (see `promises`)."""
 
     bytes: int | None = None
     model: str = ""
     disk_free: int | None = None
     fits: str | None = None
     promised: int = 0
+    promised_until: float | None = None
 
 
 def decide(limits: Limits, load: Load, request: Request) -> StenoboxError | None:
@@ -117,7 +119,7 @@ def decide(limits: Limits, load: Load, request: Request) -> StenoboxError | None
             retry_after=wait,
         )
     if load.active >= limits.places:
-        wait = retry_after(limits, load, request.promised)
+        wait = retry_after(limits, load, request.promised, request.promised_until)
         return StenoboxError(
             "queue_full",
             f"The box is full: {load.running} running, {load.queued + load.receiving} waiting, "
@@ -153,14 +155,21 @@ def _closed(limits: Limits, load: Load) -> StenoboxError:
     )
 
 
-def retry_after(limits: Limits, load: Load, promised: int = 0) -> int:
+def retry_after(limits: Limits, load: Load, promised: int = 0, promised_until: float | None = None) -> int:
     """Whole seconds a client is told to wait: until the first place nobody else was told of is very likely free.
 
     What jobs take more and less than expected evens out with their number, so the margin grows with its root.
     """
     above = _above(limits, load) + promised
-    seconds = _free_in(limits, load, above) * (1 + (load.slack - 1) / math.sqrt(above))
+    seconds = _free_in(limits, load, above) * _margin(load, above)
+    if promised_until is not None:  # that client takes a place only when it comes, and keeps it for a whole round
+        round_ = (load.job_seconds or FIRST_GUESS_SECONDS) * limits.places / limits.slots
+        seconds = max(seconds, promised_until + round_ * _margin(load, limits.places))
     return min(LONGEST_RETRY_AFTER, max(1, math.ceil(seconds)))
+
+
+def _margin(load: Load, jobs: int) -> float:
+    return 1 + (load.slack - 1) / math.sqrt(jobs)
 
 
 def seconds_until_room(limits: Limits, load: Load) -> int:

@@ -11,6 +11,7 @@ from tasks import store
 from tasks.capacity import LONGEST_RETRY_AFTER, Limits, Load, Request, decide
 from tasks.config import Config
 from tasks.db import Database
+from tasks.errors import StenoboxError
 from tasks.planner import Planner
 from tasks.promises import Promises
 
@@ -62,34 +63,33 @@ class Lookout:
         """A place was freed, or limits were changed to these: what was seen before is not to refuse anyone."""
         self._seen = (-STALE_SECONDS, limits or self.limits, self._seen[2])
 
-    def check(self, size: int | None, submitter: str = "", asker: str = "") -> None:
-        """Whether one more would fit; touches the disk only if it `must_look`. Raises the refusal.
+    def refusal(self, size: int | None, submitter: str = "", asker: str = "") -> StenoboxError | None:
+        """None when one more would fit by what was seen; does not touch the database. Returned, not raised: a traceback
+        costs more than all the rest.
 
         size: bytes of its file, None if unknown; submitter: whose it is; asker: who is told when to come back.
         """
-        if self.must_look(submitter):
-            self.look(submitter)
         _, limits, load = self._seen
         if submitter and limits.per_key:
             load = replace(load, of_key=self._seen_of.get(submitter, (0.0, 0))[1])
-        request = Request(size, disk_free=self.disk_free())
         if load.active < limits.places:
-            refusal = decide(limits, load, request)
-        else:
-            with self._telling:  # one at a time, or two are told of the same place
-                refusal = decide(limits, load, replace(request, promised=self._promises.before(asker)))
-                # The longest time there is tells of no place.
-                if refusal and refusal.code == "queue_full" and (refusal.retry_after or 0) < LONGEST_RETRY_AFTER:
-                    self._promises.give(asker, refusal.retry_after or 0)
-        if refusal:
-            raise refusal
+            return decide(limits, load, Request(size, disk_free=self.disk_free()))
+        with self._telling:  # one at a time, or two are told of the same place
+            promised, after = self._promises.before(asker, limits.places)
+            refusal = decide(
+                limits, load, Request(size, disk_free=self.disk_free(), promised=promised, promised_until=after)
+            )
+            # The longest time there is tells of no place.
+            if refusal and refusal.code == "queue_full" and 0 < (refusal.retry_after or 0) < LONGEST_RETRY_AFTER:
+                self._promises.give(asker, refusal.retry_after or 0)
+        return refusal
 
-    def disk_free(self) -> int:
-        """Bytes, at most FRESH_SECONDS old."""
-        now = time.monotonic()
-        if now - self._disk[0] >= FRESH_SECONDS:
-            self._disk = (now, shutil.disk_usage(self._config.data).free)
-        return self._disk[1]
+    def check(self, size: int | None, submitter: str = "", asker: str = "") -> None:
+        """`refusal`, raised; reads the database first if it `must_look`."""
+        if self.must_look(submitter):
+            self.look(submitter)
+        if refusal := self.refusal(size, submitter, asker):
+            raise refusal
 
     def check_again(self, size: int | None, submitter: str = "", asker: str = "") -> None:
         """After a refusal where it counts, which the check had not foreseen: see what is there now, and tell of a place
@@ -99,4 +99,12 @@ class Lookout:
 
     def forgive(self, asker: str) -> None:
         """This asker was let in: what it had been told is done."""
-        self._promises.before(asker)
+        with self._telling:
+            self._promises.before(asker, 0)
+
+    def disk_free(self) -> int:
+        """Bytes, at most FRESH_SECONDS old."""
+        now = time.monotonic()
+        if now - self._disk[0] >= FRESH_SECONDS:
+            self._disk = (now, shutil.disk_usage(self._config.data).free)
+        return self._disk[1]

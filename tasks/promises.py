@@ -5,47 +5,59 @@ Without this, everyone who meets a full box is told of the same place: all come 
 
 from __future__ import annotations
 
-import threading
 import time
+from bisect import bisect_left, insort
 from collections import deque
 
 GRACE_SECONDS = 1.0
 """How long after its time a promise is still kept in mind: its client is on the way."""
 BURST_SECONDS = 2.0
 """Refusals of one submitter within this time are told to as many clients."""
-MOST_SUBMITTERS = 1000
+MOST = 5000
+"""Those beyond are told of no place of their own."""
 
 
 class Promises:
-    """Of one web process, in memory. Submitters take turns, as in the queue: one that asks a hundred times at once is
-    told of a hundred places, but only the first of them comes before another's first."""
+    """Of one web process, in memory; its owner holds a lock. Submitters take turns, as in the queue: one that asks a
+    hundred times at once is told of a hundred places, but only the first of them comes before another's first."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._made: dict[str, deque[tuple[float, float]]] = {}
+        self._of: dict[str, deque[tuple[float, float]]] = {}
+        self._due: list[float] = []
 
-    def before(self, submitter: str) -> int:
-        """How many promised places come before the next one of this submitter, which is about to be refused.
+    def before(self, submitter: str, places: int) -> tuple[int, float | None]:
+        """How many promised places come before the next one of this submitter, which is about to be refused; and the
+        seconds until the one of them comes whose job will have to end for it: the last but `places`, or None.
 
         One that was told longer than BURST_SECONDS ago and asks again is taken for the same client, early or back in
         vain: its oldest promise is forgotten, or a loop that never waits would push its own time away without end.
         """
         now = time.monotonic()
-        with self._lock:
-            for made in self._made.values():
-                while made and made[0][1] < now:
+        gone = bisect_left(self._due, now - GRACE_SECONDS)
+        if gone:
+            del self._due[:gone]
+            for made in self._of.values():
+                while made and made[0][1] < now - GRACE_SECONDS:
                     made.popleft()
-            own = self._made.get(submitter, deque())
-            if own and own[0][0] < now - BURST_SECONDS:
-                own.popleft()
-            turn = len(own) + 1
-            return len(own) + sum(min(len(made), turn) for made in self._made.values() if made is not own)
+        own = self._of.get(submitter, _NONE)
+        if own and own[0][0] < now - BURST_SECONDS:
+            _, due = own.popleft()
+            del self._due[bisect_left(self._due, due)]
+        turn = len(own) + 1
+        count = len(own) + sum([min(len(made), turn) for made in self._of.values() if made is not own])
+        until = max(0.0, self._due[count - places] - now) if count >= places > 0 else None
+        return count, until
 
     def give(self, submitter: str, seconds: float) -> None:
         """This submitter was told to come back in so many seconds."""
+        if len(self._due) >= MOST:
+            return
         now = time.monotonic()
-        with self._lock:
-            if len(self._made) >= MOST_SUBMITTERS:
-                self._made = {name: made for name, made in self._made.items() if made}
-            if submitter in self._made or len(self._made) < MOST_SUBMITTERS:
-                self._made.setdefault(submitter, deque()).append((now, now + seconds + GRACE_SECONDS))
+        if submitter not in self._of:
+            self._of = {name: made for name, made in self._of.items() if made}
+            self._of[submitter] = deque()
+        self._of[submitter].append((now, now + seconds))
+        insort(self._due, now + seconds)
+
+
+_NONE: deque[tuple[float, float]] = deque()

@@ -117,6 +117,17 @@ def test_those_who_were_told_of_a_place_will_be_jobs_too(
     assert decide(limits, load, Request(promised=promised)).retry_after == seconds  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    ("slots", "queue_limit", "seconds"),
+    [(1, 0, 20 + 10), (2, 0, 20 + 10), (1, 3, 20 + 40), (2, 2, 20 + 20)],
+)
+def test_a_client_that_was_told_keeps_its_place_for_a_round_from_when_it_comes(
+    slots: int, queue_limit: int, seconds: float
+) -> None:
+    busy = Load(running=slots, queued=queue_limit, remaining=(1,) * slots, waiting=(1,) * queue_limit, job_seconds=10)
+    assert retry_after(limits(slots, queue_limit), busy, 1, 20.0) == seconds
+
+
 def test_the_margin_grows_with_the_root_of_the_number_of_jobs() -> None:
     load = Load(queued=3, waiting=(100, 100, 100), job_seconds=100, slack=1.5)
     assert [retry_after(limits(), load, promised) for promised in (0, 3, 15)] == [150, 500, 1800]

@@ -89,7 +89,7 @@ def test_both_ways_say_the_same(
     short = submit(client, X_API_Key="one", **headers)
     assert shut == [code]
     box.lookout._promises = type(box.lookout._promises)()  # the second is told of the same place
-    monkeypatch.setattr(Door, "_is_usual", lambda self, scope: False)
+    monkeypatch.setattr(Door, "_is_usual", lambda self, sent: False)
     long = submit(client, X_API_Key="one", **headers)
     assert shut == [code]
     assert short.json()["error"]["code"] == code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 from starlette.applications import Starlette
@@ -11,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp
 
 from tasks import media, store
 from tasks.actions import Box
@@ -22,6 +24,17 @@ from webapp import capacity_api, errors
 from webapp.door import Door
 from webapp.routes import routes
 from webapp.security import HEADERS, AllowedHosts, SameOrigin, SecurityHeaders
+
+
+class _Application(Starlette):
+    """With a door before everything else, also before Starlette's own middleware."""
+
+    def __init__(self, hosts: list[str], **options: Any) -> None:
+        super().__init__(**options)
+        self._hosts = hosts
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return Door(super().build_middleware_stack(), self._hosts)
 
 
 async def _on_exception(request: Request, error: Exception) -> Response:
@@ -51,11 +64,11 @@ def create_app(config: Config) -> Starlette:
         box.queue.close()
         database.close()
 
-    return Starlette(
+    return _Application(
+        config.allowed_hosts,
         routes=routes,
         lifespan=lifespan,
         middleware=[
-            Middleware(Door, hosts=config.allowed_hosts),
             Middleware(SecurityHeaders),
             Middleware(AllowedHosts, hosts=config.allowed_hosts),
             Middleware(SameOrigin),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import msgspec
 from starlette.concurrency import run_in_threadpool
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tasks.actions import Box
 from tasks.errors import StenoboxError
@@ -29,46 +31,50 @@ class Door:
         self.hosts = frozenset(host.lower() for host in hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] == PATH and self._is_usual(scope):
-            refusal = await _refusal(scope)
-            if refusal is not None:
-                await _answer(refusal, send)
-                return
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] == PATH:
+            headers: list[tuple[bytes, bytes]] = scope["headers"]
+            sent = dict(headers)
+            if len(sent) == len(headers) and self._is_usual(sent):
+                refusal = await _refusal(scope["app"].state.box, sent, scope["client"])
+                if refusal is not None:
+                    await _answer(refusal, send)
+                    return
         await self.app(scope, receive, send)
 
-    def _is_usual(self, scope: Scope) -> bool:
+    def _is_usual(self, sent: dict[bytes, bytes]) -> bool:
         """Nothing but the room is in question: a program that sends a form to one of our names."""
-        sent = _headers(scope)
         return (
-            len(sent) == len(scope["headers"])
+            sent.get(b"content-type", b"").startswith(b"multipart/form-data; boundary=")
             and b"origin" not in sent
             and b"sec-fetch-site" not in sent
             and host_of(sent.get(b"host", b"").decode("latin-1")) in self.hosts
-            and sent.get(b"content-type", b"").startswith(b"multipart/form-data; boundary=")
         )
 
 
-async def _refusal(scope: Scope) -> StenoboxError | None:
-    box: Box = scope["app"].state.box
-    sent = {name: value.decode("latin-1") for name, value in _headers(scope).items()}
-    key = mark(sent.get(b"x-api-key", ""), sent.get(b"authorization", ""))
-    try:
-        if box.lookout.must_look(key):
+async def _refusal(box: Box, sent: dict[bytes, bytes], client: tuple[str, int] | None) -> StenoboxError | None:
+    key = ""
+    if b"x-api-key" in sent or b"authorization" in sent:
+        key = mark(sent.get(b"x-api-key", b"").decode("latin-1"), sent.get(b"authorization", b"").decode("latin-1"))
+    if box.lookout.must_look(key):
+        try:
             await run_in_threadpool(box.lookout.look, key)
-        size = announced(sent.get(b"content-length", ""))
-        box.lookout.check(size, submitter=key, asker=key or (scope["client"] or ("",))[0])
-    except StenoboxError as refusal:
-        return refusal
-    return None
+        except StenoboxError as busy:
+            return busy
+    return box.lookout.refusal(announced(sent.get(b"content-length", b"")), key, key or (client[0] if client else ""))
 
 
 async def _answer(refusal: StenoboxError, send: Send) -> None:
+    start, end = _messages(refusal.code, refusal.message, refusal.param, refusal.retry_after)
+    await send(start)
+    await send(end)
+
+
+@lru_cache(maxsize=256)  # most of those who come at the same time are told the same
+def _messages(code: str, message: str, param: str | None, retry_after: int | None) -> tuple[Message, Message]:
+    """The answer as ASGI messages, which servers do not change."""
+    refusal = StenoboxError(code, message, param=param, retry_after=retry_after)
     content = msgspec.json.encode(body(refusal))
     own = [(name.lower().encode(), value.encode()) for name, value in headers(refusal).items()]
     own.append((b"content-length", str(len(content)).encode()))
-    await send({"type": "http.response.start", "status": refusal.kind.status, "headers": own + _HEADERS})
-    await send({"type": "http.response.body", "body": content})
-
-
-def _headers(scope: Scope) -> dict[bytes, bytes]:
-    return dict(scope["headers"])
+    start = {"type": "http.response.start", "status": refusal.kind.status, "headers": own + _HEADERS}
+    return start, {"type": "http.response.body", "body": content}

@@ -54,7 +54,7 @@ async def read_form(request: Request, box: Box, *, allowed: tuple[str, ...], sev
     Raises StenoboxError: the refusals of admission and everything that can be wrong with a form.
     """
     boundary = _boundary(request)
-    size = None if several else announced(request.headers.get("content-length", ""))
+    size = None if several else announced(request.headers.get("content-length", "").encode("latin-1"))
     submitter, asker = submitter_of(request), asker_of(request)
     if box.lookout.must_look(submitter):
         await run_in_threadpool(box.lookout.look, submitter)
@@ -102,7 +102,7 @@ async def _pieces(request: Request) -> AsyncIterator[bytes]:
         yield piece
 
 
-def announced(length: str) -> int | None:
+def announced(length: bytes) -> int | None:
     """The file's size as far as the request's Content-Length tells; the form around it takes a little."""
     try:
         return max(0, int(length) - FORM_BYTES)

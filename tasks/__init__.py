@@ -2,9 +2,9 @@
 
 A module here imports only modules above it:
 
-    errors  config  jobs  languages  transcripts  machine  devices  costs  slots  capacity  db  store  guard  media
-    retention  children  decode  models  planner  survey  engine  synthetic  trial  queue  running  heartbeat  monitor
-    pipeline  recovery  worker  actions
+    errors  config  jobs  languages  transcripts  machine  nvidia  devices  costs  slots  capacity  db  store  guard
+    media  retention  children  decode  models  planner  survey  engine  synthetic  trial  queue  running  heartbeat
+    monitor  pipeline  recovery  worker  actions
 """
 
 __version__ = "0.1.0.dev0"

@@ -9,7 +9,7 @@ export STENOBOX_DATA ?= $(CURDIR)/data
 # uv, where there is one, shares its cache between environments and is several times faster.
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: run test lint format constraints clean
+.PHONY: run test lint bench overload format constraints clean
 
 run: $(BIN)/.installed
 	@$(BIN)/stenobox serve
@@ -23,6 +23,14 @@ lint: $(BIN)/.installed-dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+# Ratios, not times: a crowd of 500, refusals beside a bare application, clients that wait as they were told.
+bench: $(BIN)/.installed-dev
+	@$(BIN)/python tools/bench.py
+
+# Half an hour: ten minutes each in memory control groups of 1.5, 2 and 4 GB (Linux, root).
+overload: $(BIN)/.installed-dev
+	@$(BIN)/python tools/overload.py
 
 format: $(BIN)/.installed-dev
 	@$(BIN)/ruff check --fix .

@@ -2,8 +2,8 @@
 
 A module here imports only modules above it:
 
-    errors  config  jobs  languages  transcripts  machine  devices  costs  slots  capacity  promises  db  store
-    guard  media  retention  children  decode  models  planner  lookout  survey  engine  synthetic  trial  queue
+    errors  config  jobs  languages  transcripts  machine  nvidia  devices  costs  slots  capacity  promises  db
+    store  guard  media  retention  children  decode  models  planner  lookout  survey  engine  synthetic  trial  queue
     running  heartbeat  monitor  pipeline  recovery  worker  actions
 """
 

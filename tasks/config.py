@@ -35,7 +35,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         str, Meta(description="names people reach the box by, with commas", examples=["stenobox.example.org"])
     ] = ""
     model: Annotated[str, Meta(min_length=1, description="model of jobs that name none", examples=["small"])] = "demo"
-    device: Annotated[Literal["auto", "cpu", "cuda"], Meta(description="where models run", examples=["auto"])] = "auto"
+    device: Annotated[
+        Literal["auto", "cpu", "cuda", "mps"], Meta(description="where models run", examples=["auto"])
+    ] = "auto"
     cpus: Annotated[int, Meta(ge=0, le=1024, description="CPUs to use, 0 for all", examples=["4"])] = 0
     slots: Annotated[int, Meta(ge=0, le=16, description="jobs that run at once, or auto", examples=["2"])] = 0
     queue_limit: Annotated[

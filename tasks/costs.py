@@ -3,6 +3,8 @@
     engine = base + load              once, shared by all slots (weights are counted once)
     box    = own + engine + slots × job
 
+With a GPU the same sum is made twice: for the host's memory, and for the GPU's own, of which nothing is measured yet.
+
 Priors: resident memory of WhisperX 3.8.6 with the CUDA build of torch 2.8 on a CPU, November 2026, models with their
 true dimensions and random weights; see tools and docs/capacity.md.
 """
@@ -29,6 +31,13 @@ peaked at 132 to 192 MiB with the detector's weights (tiny and base, int8, 30 an
 ALIGNER = 364 * MIB
 ALIGNMENT = 570 * MIB
 """wav2vec2-base: its weights, and its peak over a window of 30 s."""
+CUDA = 1200 * MIB
+"""In the GPU's memory before any model: CUDA, its libraries and their scratch space. faster-whisper's benchmark has
+4,755 MB for large-v2 with float16 on a V100: less 2,957 MiB of weights and a window that is 1,040 to 1,260 MiB."""
+CUDA_HOST = 600 * MIB
+"""What the driver and CUDA's libraries take of the host once they are used. An estimate."""
+HOST_JOB = 250 * MIB
+"""What a job on the GPU takes of the host: its features, and what the aligner's search keeps. An estimate."""
 RECENT = 20
 """Records of a kind that its estimate rests on: the last ones, so that an upgrade is soon believed."""
 
@@ -63,7 +72,7 @@ _MODELS = {
     "distil-medium.en": _model(790, 340, 300),
     "distil-large": _TURBO,
 }
-_WEIGHTS = {"int8": 1.0, "int8_float16": 1.0, "float16": 2.0, "float32": 3.9}
+_WEIGHTS = {"int8": 1.0, "int8_float16": 1.0, "float32": 3.9}
 """Size of the weights against int8; small: 474 and 1,420 MiB more than the interpreter, medium 1,530 and 3,880."""
 
 
@@ -108,16 +117,38 @@ def windows(batch: int, seconds: float | None) -> int:
 
 
 def prior(kind: Kind) -> Cost:
-    """The estimate before this box has run a job of the kind. An operator's own model is taken for a medium one."""
+    """What a job takes of the host's memory before this box has run one of the kind. An operator's own model is taken
+    for a medium one. float16 means a GPU: there alone it is chosen (`devices`)."""
     size = _size(kind.model)
+    if kind.compute_type == "float16":
+        # The weights pass through: the same benchmark has 3,244 MB of the host for large-v2.
+        return Cost(BASE, CUDA_HOST + size.load + _aligner(kind), HOST_JOB)
     load = round(size.load * _WEIGHTS.get(kind.compute_type, _WEIGHTS["float32"]))
     recognition = size.first + (kind.windows - 1) * size.more
-    tiny_aligner = kind.model == "demo"
-    alignment = 0 if not kind.aligned else 60 * MIB if tiny_aligner else ALIGNMENT
-    # One stage after the other: the largest counts, and the decoder has left before the first begins.
-    peak = VOICE_DETECTOR + max(VOICE_DETECTION, recognition, alignment)
-    aligner = 0 if not kind.aligned else 2 * MIB if tiny_aligner else ALIGNER
-    return Cost(BASE, load + aligner, max(DECODER, peak))
+    return Cost(BASE, load + _aligner(kind), max(DECODER, _peak(kind, recognition)))
+
+
+def gpu_prior(kind: Kind) -> Cost:
+    """What a job takes of the GPU's own memory, with float16. An estimate, which records don't replace: they hold what
+    the host gave.
+
+    Weights of two bytes a parameter are, within 7 % or 20 MiB, as large as int8 ones are on a CPU. Further windows
+    hold float16 where a CPU holds float32: half as much (faster-whisper's benchmark: 4,525 MB for large-v2, 6,090 MB
+    with batch 8, so 224 a window; half of ours is 266 MiB).
+    """
+    size = _size(kind.model)
+    recognition = size.first + (kind.windows - 1) * size.more // 2
+    return Cost(CUDA, size.load + _aligner(kind), _peak(kind, recognition))
+
+
+def _peak(kind: Kind, recognition: int) -> int:
+    """One stage after the other: the largest counts, and the decoder has left before the first begins."""
+    alignment = 0 if not kind.aligned else 60 * MIB if kind.model == "demo" else ALIGNMENT
+    return VOICE_DETECTOR + max(VOICE_DETECTION, recognition, alignment)
+
+
+def _aligner(kind: Kind) -> int:
+    return 0 if not kind.aligned else 2 * MIB if kind.model == "demo" else ALIGNER
 
 
 def estimate(kind: Kind, records: Iterable[Record]) -> Cost:

@@ -64,17 +64,18 @@ def engine_spec(config: Config, planner: Planner, model: str, slots: int | None 
 
     The model's files need not be there yet.
     """
-    device, found = devices.device(config), planner.plan(model)
+    found, plan = devices.find(config), planner.plan(model)
     if slots is None:
         slots = planner.limits().slots
     return Spec(
         model=model,
         folder=str(models.place(config, models.find(config, model))),
-        device=device,
-        compute_type=devices.compute_type(device),
+        device=found.recognition,
+        compute_type=found.compute_type,
         slots=slots,
         threads=max(1, machine.cpus(stated=config.cpus).count // slots),
-        batch=found.batch,
+        batch=plan.batch,
+        align_device=found.alignment,
     )
 
 

@@ -8,9 +8,10 @@ import time
 from tasks import devices, machine, models, store
 from tasks.capacity import Limits, first_limits
 from tasks.config import Config
-from tasks.costs import Kind, Record, estimate
+from tasks.costs import Kind, Record, estimate, gpu_prior
 from tasks.db import Database
-from tasks.slots import Plan, plan
+from tasks.machine import Bound
+from tasks.slots import Plan, Vram, plan
 
 FRESH_SECONDS = 5.0
 """How long an answer is given again: control groups and records change slowly, requests come by the thousand."""
@@ -60,12 +61,19 @@ class Planner:
         return fitting[-1] if fitting else ""
 
     def _plan(self, model: str, known: list[Record]) -> Plan:
-        device = devices.device(self._config)
-        compute_type = devices.compute_type(device)
+        found = devices.find(self._config)
+
+        def kind(batch: int) -> Kind:
+            return Kind(model, found.compute_type, batch)
+
+        vram = None
+        if found.gpu:
+            vram = Vram(Bound(found.gpu.name, found.gpu.memory), lambda batch: gpu_prior(kind(batch)))
         return plan(
             model,
-            device,
+            found.recognition,
             machine.memory().limit,
             machine.cpus(stated=self._config.cpus).count,
-            lambda batch: estimate(Kind(model, compute_type, batch), known),
+            lambda batch: estimate(kind(batch), known),
+            vram,
         )

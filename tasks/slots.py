@@ -1,6 +1,8 @@
 """How many jobs fit at once: arithmetic that a person can follow line by line.
 
 slots = min( (limit - headroom - own - engine) / job,  CPUs / threads a job )
+
+and on a GPU the same with its own memory, as a third bound.
 """
 
 from __future__ import annotations
@@ -22,8 +24,17 @@ BATCHES = {"cpu": (4, 2, 1), "cuda": (16, 8, 4, 1)}
 
 
 @dataclass(frozen=True, slots=True)
+class Vram:
+    """Memory of a GPU. limit: all of it; cost: what a job with that batch takes of it."""
+
+    limit: Bound
+    cost: Callable[[int], Cost]
+
+
+@dataclass(frozen=True, slots=True)
 class Line:
-    """One line of the arithmetic. value: bytes, or a count when `counted`; total: the sum of the lines before it."""
+    """One line of the arithmetic. value: bytes, or a count when `counted`; total: the sum of the bytes before it, from
+    the last count on."""
 
     text: str
     value: float
@@ -37,8 +48,8 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What fits. maximum: jobs that memory holds; recommended: what this box should run, 0 when the model doesn't
-    fit at all; batch and threads go with it; lines: the arithmetic."""
+    """What fits. maximum: jobs that memory holds, the host's and a GPU's; recommended: what this box should run, 0 when
+    the model doesn't fit at all; batch and threads go with it; lines: the arithmetic."""
 
     model: str
     maximum: int
@@ -48,38 +59,62 @@ class Plan:
     lines: tuple[Line, ...]
 
 
-def plan(model: str, device: str, limit: Bound, cpus: int, cost: Callable[[int], Cost]) -> Plan:
-    """The largest batch with which at least one job fits, and how many then do. cost: of a job with that batch."""
-    for batch in BATCHES[device]:
-        found = _plan(model, limit, cpus, batch, cost(batch))
-        if found.maximum:
-            break
-    return found
+def plan(
+    model: str, device: str, limit: Bound, cpus: int, cost: Callable[[int], Cost], vram: Vram | None = None
+) -> Plan:
+    """How many jobs fit, and with which batch. limit: of the host's memory; cost: what a job with that batch takes of
+    it; vram: the GPU's, where there is one."""
+    plans = [_plan(model, limit, cpus, batch, cost(batch), vram) for batch in BATCHES[device]]
+    fitting = [found for found in plans if found.maximum] or plans[-1:]
+    if device == "cuda":
+        # A GPU is as busy as it has windows: the most of them at once, and of those the fewest jobs. The most of
+        # several is never less with more memory; of the first batch that fits nobody can promise that.
+        return max(fitting, key=lambda found: (found.recommended * found.batch, found.batch))
+    return fitting[0]  # a CPU is busy with one job: many small ones would only take its threads from each other
 
 
-def _plan(model: str, limit: Bound, cpus: int, batch: int, cost: Cost) -> Plan:
-    headroom = max(LEAST_HEADROOM, round(limit.value * HEADROOM_SHARE))
-    room = int(limit.value) - headroom - OWN - cost.base - cost.load
-    maximum = max(0, min(MOST_SLOTS, room // cost.job))
+def _plan(model: str, limit: Bound, cpus: int, batch: int, cost: Cost, vram: Vram | None) -> Plan:
+    in_memory, lines = _share(
+        [Line(f"memory: {limit.name}", limit.value), Line("less headroom", -_headroom(limit)),
+         Line("less Stenobox itself", -OWN), Line("less the speech engine", -cost.base)],
+        model, batch, cost, "memory",
+    )  # fmt: skip
+    maximum = min(MOST_SLOTS, in_memory)
+    if vram:
+        limit, cost = vram.limit, vram.cost(batch)
+        in_gpu, more = _share(
+            [Line(f"GPU memory: {limit.name}", limit.value), Line("less headroom", -_headroom(limit)),
+             Line("less CUDA itself", -cost.base)],
+            model, batch, cost, "GPU memory",
+        )  # fmt: skip
+        maximum = min(maximum, in_gpu)
+        lines += more
     by_cpu = max(1, cpus // THREADS)
     recommended = min(maximum, by_cpu)
-    told = "an estimate until a job has run here"
+    lines.append(Line(f"jobs for {cpus} CPUs at {THREADS} threads each", by_cpu, counted=True))
+    return Plan(model, maximum, recommended, batch, max(1, cpus // max(1, recommended)), tuple(lines))
+
+
+def _headroom(limit: Bound) -> int:
+    return max(LEAST_HEADROOM, round(limit.value * HEADROOM_SHARE))
+
+
+def _share(lines: list[Line], model: str, batch: int, cost: Cost, where: str) -> tuple[int, list[Line]]:
+    """How many jobs fit into what the lines leave of one memory, and the lines that say so."""
+    lines = [*lines, Line(f"less the model {model}, shared by all jobs", -cost.load)]
+    room = int(sum(line.value for line in lines))
+    fitting = max(0, min(MOST_SLOTS, room // cost.job))
+    told = "an estimate" if where == "GPU memory" else "an estimate until a job has run here"
     if cost.records:
         told = f"from {cost.records} of this box's jobs"
     elif cost.related:
         told = f"from {cost.related} of this box's jobs, of other lengths"
-    lines = (
-        Line(f"memory: {limit.name}", limit.value),
-        Line("less headroom", -headroom),
-        Line("less Stenobox itself", -OWN),
-        Line("less the speech engine", -cost.base),
-        Line(f"less the model {model}, shared by all jobs", -cost.load),
-        Line("room for jobs", room, total=True),
+    return fitting, [
+        *lines,
+        Line("room for jobs" if where == "memory" else f"room for jobs in {where}", room, total=True),
         Line(f"one job, batch {batch} ({told})", cost.job),
-        Line("jobs that fit in memory", maximum, counted=True),
-        Line(f"jobs for {cpus} CPUs at {THREADS} threads each", by_cpu, counted=True),
-    )
-    return Plan(model, maximum, recommended, batch, max(1, cpus // max(1, recommended)), lines)
+        Line(f"jobs that fit in {where}", fitting, counted=True),
+    ]
 
 
 def guide(ram_gb: float, model_gb: float) -> int:

@@ -9,6 +9,7 @@ from tasks import capacity, devices, machine, models, store
 from tasks.capacity import Limits, Load
 from tasks.config import Config
 from tasks.db import Database
+from tasks.devices import Devices
 from tasks.machine import Cpus, Memory
 from tasks.planner import Planner
 from tasks.slots import Plan
@@ -22,7 +23,7 @@ class Survey:
     limits: Limits
     fixed: bool
     plan: Plan
-    device: str
+    devices: Devices
     memory: Memory
     cpus: Cpus
     load: Load | None
@@ -54,6 +55,8 @@ class Survey:
             if self.largest_that_fits
             else "No model fits: give this box more memory."
         )
+        if self.devices.gpu:
+            advice += " Without the GPU, by STENOBOX_DEVICE=cpu, the box's own memory alone counts."
         what = "every recording for it may end with the box out of memory" if self.fixed else "its jobs are refused"
         return f"The default model {self.plan.model} does not fit into memory, so {what}. {advice}"
 
@@ -88,7 +91,7 @@ def _survey(config: Config, limits: Limits, fixed: bool, load: Load | None, plan
         limits,
         fixed,
         plan(limits.model),
-        devices.device(config),
+        devices.find(config),
         machine.memory(),
         machine.cpus(stated=config.cpus),
         load,

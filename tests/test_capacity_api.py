@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import nvml_support
 import pytest
 import sqlalchemy as sa
 from starlette.testclient import TestClient
@@ -76,6 +77,36 @@ def test_capacity_shows_the_arithmetic_line_by_line(client: TestClient, monkeypa
     assert told["models"]["demo"]["maximum"] > 0 == told["models"]["large-v3"]["maximum"]
     assert told["load"] == {"running": 0, "queued": 0, "receiving": 0, "places": 3, "guard": "calm"}
     assert told["next_free_seconds"] == 0
+
+
+def test_capacity_tells_where_each_stage_runs_and_why(client: TestClient) -> None:
+    told = client.get(CAPACITY).json()
+    assert told["devices"] == {
+        "recognition": "cpu",
+        "voice_detection": "cpu",
+        "alignment": "cpu",
+        "why": "No GPU was found, so everything runs on the CPU.",
+        "gpu": None,
+    }
+    assert told["arithmetic"]["device"] == "cpu"
+
+
+def test_capacity_counts_the_memory_of_a_gpu(config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    nvml_support.install(monkeypatch, tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    with client_of(config) as client:
+        squeeze(monkeypatch, 16 * 2**30)
+        told = client.get(CAPACITY).json()
+        assert told["devices"]["gpu"] == {"name": "NVIDIA L4", "memory_bytes": 24 * 2**30}
+        assert told["devices"]["recognition"] == told["devices"]["alignment"] == told["arithmetic"]["device"] == "cuda"
+        assert "An NVIDIA GPU was found" in told["devices"]["why"]
+        lines = {line["text"]: line["value"] for line in told["arithmetic"]["lines"]}
+        assert lines["GPU memory: NVIDIA L4"] == 24 * 2**30
+        assert told["slots"]["maximum"] == min(lines["jobs that fit in memory"], lines["jobs that fit in GPU memory"])
+        squeeze(monkeypatch, 2**30)
+        client.app.state.box.planner._plans.clear()  # type: ignore[attr-defined]
+        (warning,) = client.get(CAPACITY).json()["warnings"]
+    assert "Without the GPU, by STENOBOX_DEVICE=cpu" in warning
 
 
 def test_capacity_follows_the_default_model_and_automatic_slots(

@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from tasks.costs import (
     ALIGNER,
     BASE,
+    CUDA,
     MIB,
     RECENT,
     VOICE_DETECTOR,
     Kind,
     Record,
     estimate,
+    gpu_prior,
     prior,
     windows,
 )
@@ -87,6 +89,34 @@ def test_an_unknown_compute_type_is_taken_for_the_largest() -> None:
 )
 def test_windows(batch: int, seconds: float | None, filled: int) -> None:
     assert windows(batch, seconds) == filled
+
+
+def test_on_a_gpu_the_weights_are_float16_and_the_host_only_passes_them_on() -> None:
+    """faster-whisper's benchmark of large-v2 with float16, in MB and perhaps MiB: V100S and RTX 3070 Ti, batch 8."""
+    alone, eight = (Kind("large-v2", "float16", windows, aligned=False) for windows in (1, 8))
+    total = [(cost.base + cost.load + cost.job) / MIB for cost in map(gpu_prior, (alone, eight))]
+    assert total == [pytest.approx(4755, rel=0.06), pytest.approx(6090, rel=0.15)]
+    assert total[1] > 6090
+    host = prior(eight)
+    assert host == prior(alone)
+    assert host.load / MIB > 3244
+    assert gpu_prior(eight).base == CUDA
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters"),
+    [("tiny", 39e6), ("base", 74e6), ("small", 244e6), ("medium", 769e6), ("turbo", 809e6), ("large-v3", 1550e6)],
+)
+def test_weights_on_a_gpu_are_two_bytes_a_parameter(model: str, parameters: float) -> None:
+    load = gpu_prior(Kind(model, "float16", 1, aligned=False)).load
+    assert load == pytest.approx(2 * parameters, rel=0.07, abs=20 * MIB)
+
+
+def test_what_the_host_gave_is_not_taken_for_the_gpus() -> None:
+    kind = Kind("small", "float16", 16)
+    measured = estimate(kind, [record(123, kind)])
+    assert (measured.job, measured.records) == (123 * MIB, 1)
+    assert (gpu_prior(kind).job > 123 * MIB, gpu_prior(kind).records) == (True, 0)
 
 
 KIND = Kind("small", "int8", 4)

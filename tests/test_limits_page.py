@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import nvml_support
 import pytest
 from markupsafe import Markup
 from starlette.testclient import TestClient
@@ -89,6 +91,18 @@ def test_the_arithmetic_is_a_table(client: TestClient) -> None:
     for line in ("Less headroom", "Room for jobs", "Jobs that fit in memory", "Jobs at once, set by hand 1"):
         assert line in text
     assert "the tightest" in text
+    assert "the smaller of both" in text
+    assert "No GPU was found, so everything runs on the CPU." in text
+
+
+def test_the_arithmetic_of_a_gpu(config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    nvml_support.install(monkeypatch, tmp_path)
+    with client_of(config) as client:
+        text = words(client.get("/limits").text)
+    for line in ("GPU memory: NVIDIA H100 80.0 GiB", "Less CUDA itself", "Room for jobs in GPU memory"):
+        assert line in text
+    assert "the smallest of the three" in text
+    assert "An NVIDIA GPU was found, NVIDIA H100: recognition and word times run there." in text
 
 
 def test_the_last_day_is_drawn(client: TestClient, behind: Box) -> None:

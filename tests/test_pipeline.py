@@ -18,11 +18,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import media_files
+import nvml_support
 import pytest
 import sqlalchemy as sa
 from support import change_limit, wait_until
 
-from tasks import children, machine, media, models, pipeline, recovery, store
+from tasks import children, devices, machine, media, models, pipeline, recovery, store
 from tasks.actions import Box
 from tasks.capacity import first_limits
 from tasks.children import ChildDied
@@ -777,9 +778,16 @@ class TestSpec:
         assert engine_spec(config, in_force, "demo").slots == 3
         assert engine_spec(config, in_force, "demo", 2).slots == 2
 
-    def test_on_a_gpu(self, config: Config) -> None:
+    def test_on_a_gpu(self, config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        nvml_support.install(monkeypatch, tmp_path)
         spec = engine_spec(Config(data=config.data, device="cuda"), planner(batch=16), "demo", 1)
         assert (spec.device, spec.compute_type, spec.batch) == ("cuda", "float16", 16)
+        assert spec.align_device == "cuda"
+
+    def test_on_a_mac(self, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(devices, "_has_mps", lambda: True)
+        spec = engine_spec(config, planner(), "demo", 1)
+        assert (spec.device, spec.align_device, spec.compute_type) == ("cpu", "mps", "int8")
 
 
 def test_queue_messages_reach_the_pipeline(bench: Bench) -> None:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.costs import MIB, OWN, Cost, Kind, prior
+from tasks.costs import MIB, OWN, Cost, Kind, gpu_prior, prior
 from tasks.machine import Bound
-from tasks.slots import BATCHES, MOST_SLOTS, Plan, guide, plan
+from tasks.slots import BATCHES, MOST_SLOTS, Plan, Vram, _plan, guide, plan
 
 GIB = 2**30
 MODELS = ("demo", "tiny", "base", "small", "medium", "turbo", "large-v3")
@@ -97,6 +97,104 @@ def test_headroom_is_a_tenth_but_not_little() -> None:
 
 def test_cuda_tries_larger_batches() -> None:
     assert fits("small", 24, device="cuda").batch == 16
+
+
+def on_gpu(model: str, vram: float, ram: float = 64, cpus: int = 16) -> Plan:
+    """vram and ram: GiB."""
+    gpu = Vram(Bound("a GPU", round(vram * GIB)), lambda batch: gpu_prior(Kind(model, "float16", batch)))
+    limit = Bound("a test", round(ram * GIB))
+    return plan(model, "cuda", limit, cpus, lambda batch: prior(Kind(model, "float16", batch)), gpu)
+
+
+def test_the_memory_of_a_gpu_has_lines_of_its_own_that_add_up() -> None:
+    found = on_gpu("small", 8)
+    assert [line.text for line in found.lines] == [
+        "memory: a test",
+        "less headroom",
+        "less Stenobox itself",
+        "less the speech engine",
+        "less the model small, shared by all jobs",
+        "room for jobs",
+        f"one job, batch {found.batch} (an estimate until a job has run here)",
+        "jobs that fit in memory",
+        "GPU memory: a GPU",
+        "less headroom",
+        "less CUDA itself",
+        "less the model small, shared by all jobs",
+        "room for jobs in GPU memory",
+        f"one job, batch {found.batch} (an estimate)",
+        "jobs that fit in GPU memory",
+        "jobs for 16 CPUs at 2 threads each",
+    ]
+    for block in (found.lines[:8], found.lines[8:15]):
+        *before, room, job, fitting = block
+        assert room.total
+        assert room.value == sum(line.value for line in before)
+        assert fitting.value == min(MOST_SLOTS, room.value // job.value)
+    assert found.maximum == min(line.value for line in found.lines if line.text.startswith("jobs that fit"))
+
+
+@pytest.mark.parametrize(
+    ("vram", "ram", "cpus", "slots"), [(6, 64, 64, 2), (80, 4, 64, 4), (80, 64, 2, 1), (2, 64, 64, 0), (80, 1, 64, 0)]
+)
+def test_the_tightest_of_gpu_host_and_cpus_counts(vram: float, ram: float, cpus: int, slots: int) -> None:
+    assert on_gpu("small", vram, ram, cpus).recommended == slots
+
+
+def test_on_a_gpu_as_many_windows_at_once_as_can_be_and_then_as_few_jobs() -> None:
+    for tenths in range(20, 400):
+        found = on_gpu("medium", tenths / 10)
+        others = [(n.recommended * n.batch, n.batch) for n in by_batch("medium", tenths / 10)]
+        if found.recommended:
+            assert (found.recommended * found.batch, found.batch) == max(others)
+        else:
+            assert found.batch == 1
+
+
+def by_batch(model: str, vram: float) -> list[Plan]:
+    """What each batch alone would come to."""
+    found = []
+    for batch in BATCHES["cuda"]:
+        cost, gpu = prior(Kind(model, "float16", batch)), gpu_prior(Kind(model, "float16", batch))
+        limit = Bound("a GPU", round(vram * GIB))
+        alone = _plan(model, Bound("a test", 64 * GIB), 16, batch, cost, Vram(limit, lambda _, gpu=gpu: gpu))  # type: ignore[misc]
+        found.append(alone)
+    return found
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("cpus", [2, 8, 64])
+def test_more_memory_never_means_fewer_windows_at_once(model: str, cpus: int) -> None:
+    def windows(found: Plan) -> int:
+        return found.recommended * found.batch
+
+    sizes = [tenths / 10 for tenths in range(2, 480, 2)]
+    for plans in (
+        [on_gpu(model, size, cpus=cpus) for size in sizes],
+        [on_gpu(model, 80, ram=size, cpus=cpus) for size in sizes],
+        [fits(model, size, cpus) for size in sizes],
+        [fits(model, size, cpus, "cuda") for size in sizes],
+    ):
+        assert [windows(found) for found in plans] == sorted(windows(found) for found in plans)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(1, 4 * GIB), min_size=4, max_size=4),
+    st.floats(0.25, 128),
+    st.floats(0, 64),
+    st.integers(1, 64),
+)
+def test_nor_does_it_whatever_jobs_cost(jobs: list[int], gib: float, more: float, cpus: int) -> None:
+    """Measured costs need not grow with the batch."""
+
+    def windows(gib: float) -> int:
+        costs = {batch: Cost(GIB, GIB, job) for batch, job in zip(BATCHES["cuda"], jobs, strict=True)}
+        gpu = Vram(Bound("a GPU", round(gib * GIB)), costs.__getitem__)
+        found = plan("small", "cuda", Bound("a test", round(gib * GIB)), cpus, costs.__getitem__, gpu)
+        return found.recommended * found.batch
+
+    assert windows(gib + more) >= windows(gib)
 
 
 @settings(deadline=None)

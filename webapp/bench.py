@@ -74,16 +74,17 @@ def _measure(config: Config, database: Database, options: argparse.Namespace, so
     with _model(config, name, options.synthetic) as (folder, aligner, made):
         if made:
             print(WORST)
-        device = devices.device(config)
-        compute_type = devices.compute_type(device)
+        on = devices.find(config)
+        device, compute_type = on.recognition, on.compute_type
         kind = Kind(name, compute_type, windows(plan.batch, options.seconds), aligner is not None)
         cost = estimate(kind, [] if made else store.records(database, name))
+        print(on.why)
         where = f"{name} on {device} ({compute_type}), {cpus} CPUs, batch {plan.batch}"
         print(f"{where}, recordings of {options.seconds:.0f} s")
         rows: list[Row] = []
         for slots in _numbers(options, plan):
             threads = max(1, cpus // slots)
-            spec = Spec(name, str(folder), device, compute_type, slots, threads, plan.batch)
+            spec = Spec(name, str(folder), device, compute_type, slots, threads, plan.batch, on.alignment)
             with trial.engine_of(config, spec) as engine:
                 found = trial.run(engine, sound, aligner)
             rows.append(row_of(found, cost.base + cost.load + slots * cost.job))

@@ -34,7 +34,7 @@ async def show_capacity(request: Request) -> Response:
 
 def survey_json(survey: Survey) -> dict[str, Any]:
     """A survey as the API tells it. Memory is in bytes; `value` of a line is in its `unit`."""
-    plan, load = survey.plan, survey.load
+    plan, load, devices = survey.plan, survey.load, survey.devices
     return {
         "limits": msgspec.structs.asdict(survey.limits),
         "slots": {
@@ -45,12 +45,19 @@ def survey_json(survey: Survey) -> dict[str, Any]:
         },
         "arithmetic": {
             "model": plan.model,
-            "device": survey.device,
+            "device": devices.recognition,
             "batch": plan.batch,
             "threads": plan.threads,
             "maximum": plan.maximum,
             "recommended": plan.recommended,
             "lines": [{"text": line.text, "value": line.value, "unit": line.unit} for line in plan.lines],
+        },
+        "devices": {
+            "recognition": devices.recognition,
+            "voice_detection": devices.voice_detection,
+            "alignment": devices.alignment,
+            "why": devices.why,
+            "gpu": devices.gpu and {"name": devices.gpu.name, "memory_bytes": devices.gpu.memory},
         },
         "memory": {
             "limit_bytes": survey.memory.limit.value,

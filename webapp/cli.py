@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from tasks import __version__, children
+from tasks import __version__, children, devices
 from tasks.config import VARIABLES, Config, ConfigError, from_env
 from tasks.db import SchemaError, open_database, prepare_data_folder
 from tasks.errors import StenoboxError
@@ -22,7 +22,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {options.command}: %(message)s", stream=sys.stderr)
     try:
-        status: int = options.run(from_env(), options)
+        config = from_env()
+        if config.device != "auto":
+            devices.find(config)  # said here, where one that isn't there is a wrong configuration
+        status: int = options.run(config, options)
         return status
     except ConfigError as error:
         return _say(str(error), 2)

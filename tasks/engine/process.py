@@ -195,7 +195,13 @@ class EngineProcess:
 
 def _environment(config: Config, spec: Spec) -> dict[str, str]:
     cache = str(config.models / ".cache")
+    gpu = {}
+    if spec.device == "cuda":
+        gpu["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as NVML counts, which the arithmetic has asked
+    if spec.align_device == "mps":
+        gpu["PYTORCH_ENABLE_MPS_FALLBACK"] = "1"  # operators that Apple's GPU lacks run on the CPU
     return children.environment(
+        **gpu,
         OMP_NUM_THREADS=str(spec.threads),
         OMP_WAIT_POLICY="PASSIVE",
         # Nothing is fetched at run time: models come by `models.download`, before.

@@ -65,7 +65,7 @@ class Recognizer:
         )
         torch.set_num_threads(spec.threads)
         self._own = threading.local()
-        self._aligners: dict[str, tuple[Any, Any]] = {}
+        self._aligners: dict[tuple[str, str], tuple[Any, Any]] = {}
         self._loading_aligner = threading.Lock()
 
     def transcribe(
@@ -126,24 +126,40 @@ class Recognizer:
         folder, note = find_aligner(language)
         if folder is None:
             return segments, note
-        with self._loading_aligner:
-            if language not in self._aligners:
-                with self._meter.loading():
-                    self._aligners = {
-                        language: whisperx.alignment.load_align_model(
-                            language_code=language, device=self._spec.device, model_name=folder, model_cache_only=True
-                        )
-                    }
-            model, metadata = self._aligners[language]
-        aligned = whisperx.alignment.align(
+        device = self._spec.align_device
+        try:
+            return self._aligned(device, folder, segments, language, audio, on_progress), None
+        except (RuntimeError, TypeError) as error:  # out of its memory, an operator or a number format it lacks
+            if device != "mps":
+                raise
+            logger.warning("word times run on the CPU for this job; Apple's GPU failed: %s", error)
+        return self._aligned("cpu", folder, segments, language, audio, on_progress), None
+
+    def _aligned(
+        self, device: str, folder: str, segments: list[Any], language: str, audio: np.ndarray, on_progress: Progress
+    ) -> list[Any]:
+        model, metadata = self._aligner(device, folder, language)
+        aligned: dict[str, list[Any]] = whisperx.alignment.align(
             segments,
             model,
             metadata,
             audio,
-            self._spec.device,
+            device,
             progress_callback=lambda percent: on_progress(Stage.ALIGN, percent / 100),
         )
-        return aligned["segments"], None
+        return aligned["segments"]
+
+    def _aligner(self, device: str, folder: str, language: str) -> tuple[Any, Any]:
+        # One is kept: the next language's, or the next device's, takes its place.
+        with self._loading_aligner:
+            if (device, language) not in self._aligners:
+                with self._meter.loading():
+                    self._aligners = {
+                        (device, language): whisperx.alignment.load_align_model(
+                            language_code=language, device=device, model_name=folder, model_cache_only=True
+                        )
+                    }
+            return self._aligners[device, language]
 
 
 def _segment(segment: dict[str, Any], end: float) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """model: name; folder: its CTranslate2 files; slots: jobs at once; threads: CPU threads a job; batch: 30 s
-    windows recognized together."""
+    """model: name; folder: its CTranslate2 files; device: of recognition and voice detection; slots: jobs at once;
+    threads: CPU threads a job; batch: 30 s windows recognized together; align_device: of word times."""
 
     model: str
     folder: str
@@ -17,3 +17,4 @@ class Spec:
     slots: int
     threads: int
     batch: int
+    align_device: str = "cpu"

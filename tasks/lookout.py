@@ -46,7 +46,8 @@ class Lookout:
         at = self._seen[0]
         if submitter and self.limits.per_key:  # whose jobs are counted: another one's count says nothing
             at = min(at, self._seen_of.get(submitter, (-STALE_SECONDS, 0))[0])
-        if now - at < FRESH_SECONDS or max(now - at, now - self._looked) < STALE_SECONDS:
+        looking = self._looked > self._seen[0]
+        if now - at < FRESH_SECONDS or (looking and max(now - at, now - self._looked) < STALE_SECONDS):
             return False
         self._looked = now
         return True

@@ -1,0 +1,63 @@
+"""The cheap look: how old what was seen may be, and who looks again."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from web_support import put_job
+
+from tasks import lookout, store
+from tasks.actions import Box
+from tasks.errors import StenoboxError
+from tasks.jobs import State
+from tasks.lookout import FRESH_SECONDS, STALE_SECONDS
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The lookout's own clock; moved by hand."""
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(lookout, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
+def test_what_was_seen_is_good_for_a_tenth_of_a_second(box: Box, clock: SimpleNamespace) -> None:
+    box.lookout.check(None)
+    put_job(box, State.QUEUED)
+    put_job(box, State.QUEUED)
+    put_job(box, State.QUEUED)  # and that was the last place
+    clock.now += FRESH_SECONDS * 0.9
+    assert not box.lookout.must_look()
+    clock.now += FRESH_SECONDS * 0.2
+    with pytest.raises(StenoboxError, match="The box is full"):
+        box.lookout.check(None)
+
+
+def test_while_one_looks_the_others_make_do_with_what_was_seen_for_a_second(
+    box: Box, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box.lookout.look()
+    clock.now += FRESH_SECONDS
+    there, free, load = threading.Event(), threading.Event(), store.load
+
+    def slowly(*arguments: Any) -> Any:
+        there.set()
+        assert free.wait(60)
+        return load(*arguments)
+
+    monkeypatch.setattr(store, "load", slowly)
+    assert box.lookout.must_look()
+    looking = threading.Thread(target=box.lookout.look)
+    looking.start()
+    try:
+        assert there.wait(60)
+        clock.now += STALE_SECONDS * 0.5
+        assert not box.lookout.must_look()
+        clock.now += STALE_SECONDS * 0.5
+        assert box.lookout.must_look()  # that one got stuck
+    finally:
+        free.set()
+        looking.join()

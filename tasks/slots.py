@@ -65,7 +65,10 @@ def plan(
     """How many jobs fit, and with which batch. limit: of the host's memory; cost: what a job with that batch takes of
     it; vram: the GPU's, where there is one."""
     plans = [_plan(model, limit, cpus, batch, cost(batch), vram) for batch in BATCHES[device]]
-    fitting = [found for found in plans if found.maximum] or plans[-1:]
+    fitting = [found for found in plans if found.maximum]
+    if not fitting:
+        least = BATCHES[device][-1]
+        fitting = [_plan(model, limit, cpus, least, cost(least), vram, tight=True)]
     if device == "cuda":
         # A GPU is as busy as it has windows: the most of them at once, and of those the fewest jobs. The most of
         # several is never less with more memory; of the first batch that fits nobody can promise that.
@@ -73,11 +76,13 @@ def plan(
     return fitting[0]  # a CPU is busy with one job: many small ones would only take its threads from each other
 
 
-def _plan(model: str, limit: Bound, cpus: int, batch: int, cost: Cost, vram: Vram | None) -> Plan:
+def _plan(
+    model: str, limit: Bound, cpus: int, batch: int, cost: Cost, vram: Vram | None, *, tight: bool = False
+) -> Plan:
     in_memory, lines = _share(
         [Line(f"memory: {limit.name}", limit.value), Line("less headroom", -_headroom(limit)),
          Line("less Stenobox itself", -OWN), Line("less the speech engine", -cost.base)],
-        model, batch, cost, "memory",
+        model, batch, cost, "memory", _headroom(limit) if tight else 0,
     )  # fmt: skip
     maximum = min(MOST_SLOTS, in_memory)
     if vram:
@@ -99,11 +104,19 @@ def _headroom(limit: Bound) -> int:
     return max(LEAST_HEADROOM, round(limit.value * HEADROOM_SHARE))
 
 
-def _share(lines: list[Line], model: str, batch: int, cost: Cost, where: str) -> tuple[int, list[Line]]:
-    """How many jobs fit into what the lines leave of one memory, and the lines that say so."""
+def _share(
+    lines: list[Line], model: str, batch: int, cost: Cost, where: str, headroom: int = 0
+) -> tuple[int, list[Line]]:
+    """How many jobs fit into what the lines leave of one memory, and the lines that say so.
+
+    headroom: bytes that one job may take besides, if it is known to. Headroom is for what no estimate knows, and what
+    has run here is no estimate: else one unusual record could make "never" of what has just worked.
+    """
     lines = [*lines, Line(f"less the model {model}, shared by all jobs", -cost.load)]
     room = int(sum(line.value for line in lines))
-    fitting = max(0, min(MOST_SLOTS, room // cost.job))
+    fitting, how = max(0, min(MOST_SLOTS, room // cost.job)), ""
+    if not fitting and cost.records + cost.related and cost.job <= room + headroom:
+        fitting, how = 1, ", with the headroom"
     told = "an estimate" if where == "GPU memory" else "an estimate until a job has run here"
     if cost.records:
         told = f"from {cost.records} of this box's jobs"
@@ -113,7 +126,7 @@ def _share(lines: list[Line], model: str, batch: int, cost: Cost, where: str) ->
         *lines,
         Line("room for jobs" if where == "memory" else f"room for jobs in {where}", room, total=True),
         Line(f"one job, batch {batch} ({told})", cost.job),
-        Line(f"jobs that fit in {where}", fitting, counted=True),
+        Line(f"jobs that fit in {where}{how}", fitting, counted=True),
     ]
 
 

@@ -20,7 +20,7 @@ def test_it_submits_and_reads_a_transcript_on_a_real_box(served: Served) -> None
         assert job["source"]["name"] == SOUND.name
         assert job["source"]["bytes"] == SOUND.stat().st_size
         assert job["params"] == {"model": "demo", "language": "en"} | job["params"]
-        assert abs(client.now() - time.time()) < 5
+        assert abs(client.now() - time.time()) < 60
         assert job["id"] in [found["id"] for found in client.jobs_since(made_at(job))]
         assert list(client.jobs_since(time.time() + 60)) == []
         wait_until(lambda: client.job(job["id"])["state"] == "completed", 120, every=0.2)

@@ -268,7 +268,7 @@ def test_the_pulse_beats_until_the_worker_leaves(box: Box, fast: None) -> None:
         box.heartbeat.start()
         wait_until(lambda: box.lease(job_id) > before, 10, every=0.005)
         box.heartbeat.drain()
-        box.heartbeat._thread.join(10)
+        box.heartbeat._thread.join(60)
         assert not box.heartbeat._thread.is_alive()
 
 
@@ -293,7 +293,7 @@ def test_no_error_stops_the_pulse(
     box.heartbeat.start()
     wait_until(lambda: len(beats) > 4, 10, every=0.005)
     box.heartbeat.drain()
-    box.heartbeat._thread.join(10)
+    box.heartbeat._thread.join(60)
     assert [record.getMessage() for record in caplog.records].count(logged) == 2
 
 
@@ -314,7 +314,7 @@ def test_a_busy_database_delays_a_renewal_and_stops_nothing(config: Config, data
         wait_until(lambda: box.lease(job_id) > before, 10, every=0.005)
         assert running.reason is None
         box.heartbeat.drain()
-        box.heartbeat._thread.join(10)
+        box.heartbeat._thread.join(60)
     outside.close()
     box.queue.close()
     impatient.close()

@@ -196,7 +196,7 @@ class TestReally:
         usage = meter.usage(job)
         assert 80 * MIB < usage.job < 200 * MIB
         assert usage.base > 10 * MIB
-        assert 0 < usage.seconds < 11
+        assert 0 < usage.seconds < 120
 
     def test_idle_it_sleeps(self, meter: Meter, monkeypatch: pytest.MonkeyPatch) -> None:
         looks: list[int] = []
@@ -206,11 +206,13 @@ class TestReally:
         assert looks == []
         with meter.metering(Metered()):
             wait_until(lambda: len(looks) > 3, 10)
-        wait_until(lambda: not meter._wake.is_set(), 10)
-        time.sleep(0.05)
-        before = len(looks)
-        time.sleep(0.1)
-        assert len(looks) == before
+
+        def still() -> bool:
+            before = len(looks)
+            time.sleep(0.1)
+            return len(looks) == before
+
+        wait_until(still)
 
     def test_own_is_without_files(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if Path("/proc/self/status").exists():

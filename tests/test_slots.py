@@ -83,6 +83,20 @@ def test_a_smaller_batch_is_chosen_before_a_model_is_refused() -> None:
     assert fits("medium", 4).maximum == 1
 
 
+@pytest.mark.parametrize(
+    ("records", "room", "slots"), [(0, -100, 0), (1, -100, 1), (1, 99, 1), (1, 100, 1), (1, 200, 2), (1, -157, 0)]
+)
+def test_what_has_run_here_may_take_the_headroom_before_it_is_refused_for_ever(
+    records: int, room: int, slots: int
+) -> None:
+    """A job takes 100 MiB; room is what is left for jobs, with a headroom of 256 MiB kept free."""
+    known = Cost(700 * MIB, 100 * MIB, 100 * MIB, records)
+    limit = known.base + known.load + OWN + (256 + room) * MIB
+    found = plan("small", "cpu", Bound("a test", limit), 2, lambda batch: known)
+    assert found.maximum == slots
+    assert found.lines[-2].text == "jobs that fit in memory" + (", with the headroom" if slots and room < 100 else "")
+
+
 def test_nothing_fits() -> None:
     found = fits("large-v3", 2)
     assert (found.maximum, found.recommended, found.batch) == (0, 0, 1)

@@ -306,18 +306,18 @@ def test_stopped_and_run_again_it_sends_nothing_twice(tmp_path: Path, number: in
     for file in files:
         file.write_bytes(b"sound")
     with standing(FakeBox(runs=2)) as box:
-        box.script += [None, None, (429, "queue_full", 1)]
+        box.script += [None, None, (429, "queue_full", 60)]  # the second run asks at once
         arguments = [*map(str, files), "--out", str(tmp_path / "out")]
         first = command(tmp_path / "data", box.url, *arguments)
         wait_until(lambda: len(box.asked) >= 3, 30, every=0.01)
         first.send_signal(number)
-        _, said = first.communicate(timeout=30)
+        _, said = first.communicate(timeout=120)
         assert first.returncode == (130 if number != signal.SIGKILL else -number), said
         assert b"Traceback" not in said
         state = json.loads((tmp_path / "out" / ".stenobox-submit.json").read_text())
         assert len(state["entries"]) <= 6
         second = command(tmp_path / "data", box.url, *arguments)
-        told, said = second.communicate(timeout=60)
+        told, said = second.communicate(timeout=120)
         assert second.returncode == 0, said
         assert told == b"6 of 6 done.\n"
         assert sorted(box.names) == [file.name for file in files]

@@ -28,7 +28,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.requests import Request
-from support import Served, free_port, wait_until
+from support import BUSY_SECONDS, Served, free_port, wait_until
 from web_support import BOUNDARY, END, FORM, Live, field_part, file_part, live, part
 
 from tasks import lookout, store
@@ -66,7 +66,7 @@ def head(length: int | None, *more: str, path: str = SUBMIT) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode()
 
 
-def answer(connection: socket.socket, seconds: float = 10) -> tuple[int, dict[str, str], bytes]:
+def answer(connection: socket.socket, seconds: float = BUSY_SECONDS) -> tuple[int, dict[str, str], bytes]:
     """Read one answer: status, headers, body."""
     connection.settimeout(seconds)
     with connection.makefile("rb") as stream:
@@ -88,7 +88,7 @@ def empty(server: Live) -> bool:
 
 
 def submit(server: Live, data: bytes = b"sound") -> httpx.Response:
-    return httpx.post(server.url + SUBMIT, files={"file": ("talk.mp3", data)}, timeout=10)
+    return httpx.post(server.url + SUBMIT, files={"file": ("talk.mp3", data)}, timeout=BUSY_SECONDS)
 
 
 # Who is let in, and when
@@ -181,7 +181,7 @@ def test_a_wrong_model_or_language_is_refused_before_the_recording_is_sent(
 def test_of_64_at_once_exactly_as_many_are_let_in_as_there_are_places(tmp_path: Path) -> None:
     async def storm(server: Live) -> list[httpx.Response]:
         limits = httpx.Limits(max_connections=64)
-        async with httpx.AsyncClient(timeout=30, limits=limits) as client:
+        async with httpx.AsyncClient(timeout=BUSY_SECONDS, limits=limits) as client:
             posts = (client.post(server.url + SUBMIT, files={"file": ("a.mp3", b"x" * 3000)}) for _ in range(64))
             return await asyncio.gather(*posts)
 
@@ -245,7 +245,7 @@ def test_a_form_that_is_wrong_gives_its_place_back_while_its_sender_is_still_sen
 def test_a_page_that_stays_full_for_the_second_file_takes_neither(tmp_path: Path) -> None:
     with live(Config(data=tmp_path, slots=1, queue_limit=0)) as server:
         files = [("file", ("a.mp3", b"one")), ("file", ("b.mp3", b"two"))]
-        assert httpx.post(server.url + "/jobs", files=files, timeout=10).status_code == 429
+        assert httpx.post(server.url + "/jobs", files=files, timeout=BUSY_SECONDS).status_code == 429
         assert empty(server)
 
 
@@ -262,7 +262,7 @@ def test_a_server_that_is_stopped_during_an_upload_leaves_nothing_of_it(tmp_path
     def connect() -> socket.socket | None:
         assert process.poll() is None, (tmp_path / "log").read_text()
         try:
-            return socket.create_connection(("127.0.0.1", port), timeout=10)
+            return socket.create_connection(("127.0.0.1", port), timeout=BUSY_SECONDS)
         except ConnectionRefusedError:
             return None
 
@@ -272,7 +272,7 @@ def test_a_server_that_is_stopped_during_an_upload_leaves_nothing_of_it(tmp_path
             connection.sendall(head(50_000_000) + OPEN + b"x" * 3_000_000)
             wait_until(lambda: list(config.media.glob("*/source.part")), 10)
             process.send_signal(signal.SIGTERM)
-            process.wait(15)
+            process.wait(BUSY_SECONDS)
     finally:
         process.kill()
         process.wait()
@@ -327,7 +327,7 @@ def test_200_megabytes_arrive_byte_for_byte_in_flat_memory(served: Served) -> No
         assert peak - before <= 30_000_000
     finally:
         for done in (job, small.json()):
-            httpx.delete(served.url + done["links"]["self"], timeout=30)
+            httpx.delete(served.url + done["links"]["self"], timeout=BUSY_SECONDS)
 
 
 # However a form is cut, it reads the same
@@ -449,8 +449,8 @@ def test_waiting_for_slow_uploads_leaves_the_page_alive(server: Live) -> None:
         for connection in connections:
             connection.sendall(head(1_000_000) + OPEN)
         receiving(server, 3)
-        assert httpx.get(server.url + "/", timeout=5).text.count("Receiving") >= 3
-        assert httpx.get(server.url + "/healthz", timeout=5).status_code == 200
+        assert httpx.get(server.url + "/", timeout=BUSY_SECONDS).text.count("Receiving") >= 3
+        assert httpx.get(server.url + "/healthz", timeout=BUSY_SECONDS).status_code == 200
     finally:
         for connection in connections:
             connection.close()

@@ -11,7 +11,7 @@ from typing import Any
 
 import uvicorn
 from starlette.testclient import TestClient
-from support import wait_until
+from support import BUSY_SECONDS, wait_until
 
 from tasks import media, store
 from tasks.actions import Box
@@ -127,7 +127,7 @@ class Live:
         return box
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=BUSY_SECONDS)
 
     def states(self) -> list[str]:
         return [job.state.value for job in store.list_jobs(self.box.database, None, 1000)]
@@ -142,10 +142,10 @@ def live(config: Config) -> Iterator[Live]:
     thread = threading.Thread(target=running.server.run, kwargs={"sockets": [running.socket]}, daemon=True)
     thread.start()
     try:
-        wait_until(lambda: running.server.started, 10, every=0.01)
+        wait_until(lambda: running.server.started, every=0.01)
         yield running
     finally:
         running.server.should_exit = True
-        thread.join(20)
+        thread.join(BUSY_SECONDS)
         running.socket.close()
         assert not thread.is_alive()

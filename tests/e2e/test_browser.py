@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SHORT = TRUTH["en-u008.flac"]
 LONG = TRUTH["en-long2_en_120.flac"]
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">.flac"
-SLOW = 60_000
+SLOW = 180_000
 CONTRAST = """() => {
     const light = ([r, g, b]) => [r, g, b]
         .map((value) => value / 255)

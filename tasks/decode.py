@@ -201,10 +201,11 @@ def _peak() -> int:
 
 
 def _too_long(max_seconds: float) -> StenoboxError:
+    most = f"{max_seconds / 60:.0f} minutes" if max_seconds >= 120 else f"{max_seconds:.0f} seconds"
     return StenoboxError(
         "too_long",
-        f"The recording is longer than {max_seconds / 60:.0f} minutes, the most this box takes. "
-        "Cut it into parts, or ask the operator to raise STENOBOX_MAX_SECONDS.",
+        f"The recording is longer than {most}, the most this box takes. "
+        "Cut it into parts, or ask the operator to raise the limit on the Limits page.",
     )
 
 

@@ -193,7 +193,7 @@ def _memory(samples: Sequence[Sample]) -> Warning | None:
     first = "lower_limit" if now.running else "unload"
     return Warning(
         "memory_high",
-        f"{share:.0%} of the memory is in use. Above 90 % the next job may be one too many.",
+        f"{share:.0%} of the memory is in use. Above 90% the next job may be one too many.",
         (first, "smaller_model", "add_memory"),
     )
 

@@ -15,6 +15,8 @@ from typing import TypeVar
 
 import psutil
 
+from tasks.config import ConfigError
+
 _T = TypeVar("_T")
 
 _NO_LIMIT = 2**60
@@ -22,6 +24,17 @@ _NO_LIMIT = 2**60
 
 OPERATORS = ("STENOBOX_RAM_MB", "RAILWAY_RAM_MB", "FLY_VM_MEMORY_MB")
 """Variables that state the memory of this box in MiB: the operator's word, or the host's."""
+
+
+def check_stated(environment: Mapping[str, str] = os.environ) -> None:
+    """Raises ConfigError for an operator's number that is none: it would be left out, and the box take all there is."""
+    for variable in ("STENOBOX_RAM_MB", "RAILWAY_RAM_MB"):
+        text = environment.get(variable, "").strip()
+        if text and not (text.isascii() and text.isdigit() and int(text)):
+            raise ConfigError(
+                f"{variable}={text!r} can't be used as memory of this box in MiB: it must be a whole number above 0. "
+                f"For example: {variable}=2048"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +82,7 @@ def memory(environment: Mapping[str, str] = os.environ, root: Path = Path("/")) 
     host = psutil.virtual_memory()
     bounds = [Bound("physical memory", host.total)]
     for variable in OPERATORS:
-        text = environment.get(variable, "")
+        text = environment.get(variable, "").strip()
         if text.isdigit() and int(text):
             bounds.append(Bound(variable, int(text) * 2**20))
     bounds += _memory_groups(root)

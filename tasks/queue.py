@@ -24,7 +24,7 @@ from tasks.jobs import is_id
 
 logger = logging.getLogger(__name__)
 
-TASKS = ("run_job", "warm_engine")
+TASKS = ("run_job", "warm_engine", "unload_engine")
 
 
 class Storage(SqliteStorage):  # type: ignore[misc]
@@ -63,9 +63,10 @@ class Queue:
         self._answers: dict[str, Callable[[str], None]] = {}
         self._run_job = self._register("run_job")
         self._warm_engine = self._register("warm_engine")
+        self._unload_engine = self._register("unload_engine")
 
     def answer(self, **answers: Callable[[str], None]) -> None:
-        """Name the functions that run_job and warm_engine call; only a worker does."""
+        """Name the functions that our tasks call; only a worker does."""
         self._answers = answers
 
     def wake(self, job_id: str) -> None:
@@ -75,6 +76,10 @@ class Queue:
     def warm(self, job_id: str) -> None:
         """Something will soon wait in line: start loading what it needs."""
         self._send(self._warm_engine, job_id)
+
+    def unload(self) -> None:
+        """A person wants the model out of memory. The id is nobody's: messages look alike."""
+        self._send(self._unload_engine, uuid.uuid4().hex)
 
     def close(self) -> None:
         self.huey.storage.close()

@@ -49,6 +49,12 @@ class DrainingConsumer(Consumer):  # type: ignore[misc]
         super().stop(graceful=True)
 
 
+def unload(engines: Engines) -> None:
+    """What a person may ask for: the model leaves memory, unless something uses it."""
+    if engines.unload_if_free():
+        logger.info("the engine was unloaded: a person asked")
+
+
 def run(config: Config) -> None:
     """Run until told to leave. Raises SchemaError and AlreadyRunning before anything has started."""
     with take_data_folder(config, "worker"):
@@ -63,7 +69,7 @@ def run(config: Config) -> None:
         pipeline = Pipeline(
             config, database, queue, engines, heartbeat, worker, planner, holding=lambda: monitor.holding
         )
-        queue.answer(run_job=pipeline.run, warm_engine=pipeline.warm)
+        queue.answer(run_job=pipeline.run, warm_engine=pipeline.warm, unload_engine=lambda _: unload(engines))
         heartbeat.start()
         monitor.start()
 

@@ -138,6 +138,11 @@ def test_the_installed_command_is_this_one() -> None:
         ("STENOBOX_GRACE", "-3"),
         ("STENOBOX_DEVICE", "abacus"),
         ("STENOBOX_HOST", "0.0.0.0"),
+        ("STENOBOX_RAM_MB", "2 GB"),
+        ("STENOBOX_RAM_MB", "0"),
+        ("STENOBOX_RAM_MB", "-3"),
+        ("STENOBOX_MODEL", "../x"),
+        ("STENOBOX_MODEL", "huge"),
     ],
 )
 def test_a_wrong_variable_is_named_with_its_value_and_an_example(

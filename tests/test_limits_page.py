@@ -122,9 +122,32 @@ def test_high_memory_is_warned_of_with_advice(client: TestClient, behind: Box) -
     store.add_sample(behind.database, sample(time.time(), memory_used=int(3.9 * 2**30), guard="hold"))
     text = words(client.get("/limits").text)
     assert "% of the memory is in use" in text
-    assert "Choose a smaller model." in text
+    assert "Give this box more memory." in text
     assert "Short of memory: nothing new starts" in text
     assert "Short of memory: nothing new starts" in words(client.get("/").text)
+
+
+def test_advice_is_taken_by_a_button(client: TestClient, behind: Box) -> None:
+    behind.change_settings({"slots": 3, "model": "base"}, "test")
+    store.add_sample(behind.database, sample(time.time(), memory_used=int(3.9 * 2**30), running=1))
+    html = client.get("/limits").text
+    for label, typed in (("Lower to 2 at once", {"slots_by": "hand", "slots": "2"}),
+                         ("Make tiny the default model", {"model": "tiny"})):  # fmt: skip
+        form = next(form for form in re.findall(r"<form.*?</form>", html, re.DOTALL) if label in form)
+        assert dict(re.findall(r'name="(.*?)" value="(.*?)"', form)) == typed
+        assert client.post("/limits", data=typed).headers["location"] == "/limits?saved=1"
+    assert (behind.limits().slots, behind.limits().model) == (2, "tiny")
+
+
+@pytest.mark.parametrize("path", ["/limits/unload", "/api/v1/unload"])
+def test_a_person_can_have_the_model_unloaded(client: TestClient, behind: Box, path: str) -> None:
+    answer = client.post(path)
+    assert answer.status_code == (303 if path == "/limits/unload" else 202)
+    message = behind.queue.huey.dequeue()
+    assert message is not None
+    assert message.name == "unload_engine"
+    page = client.get(answer.headers["location"]).text if path == "/limits/unload" else answer.json()["message"]
+    assert "The model leaves memory now, unless a recording is being transcribed." in page
 
 
 def test_htmx_gets_what_is_measured_and_304_when_it_is_the_same(

@@ -347,6 +347,15 @@ class TestAServer:
         assert files(ours.data, canceled["id"]) == ["source"]
         self.completed(ours, ours.submit(SHORT))
 
+    def test_at_a_persons_word_it_unloads_the_model(self, ours: Served) -> None:
+        def asked() -> bool:
+            self.completed(ours, ours.submit(SHORT))
+            assert ours.post("/api/v1/unload").status_code == 202
+            time.sleep(1)  # by itself it leaves after four
+            return "the engine was unloaded: a person asked" in ours.log.read_text()
+
+        wait_until(asked, 180)
+
     def test_idle_it_gives_its_memory_back(self, ours: Served) -> None:
         wait_until(lambda: len(below(ours.process.pid)) == 2, 15)
         processes = [psutil.Process(ours.process.pid), *below(ours.process.pid)]

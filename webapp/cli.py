@@ -8,7 +8,8 @@ import os
 import sys
 from pathlib import Path
 
-from tasks import __version__, children, devices
+from tasks import __version__, children, devices, machine
+from tasks import models as models_here
 from tasks.config import VARIABLES, Config, ConfigError, from_env
 from tasks.db import SchemaError, open_database, prepare_data_folder
 from tasks.errors import StenoboxError
@@ -23,8 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {options.command}: %(message)s", stream=sys.stderr)
     try:
         config = from_env()
-        if config.device != "auto":
-            devices.find(config)  # said here, where one that isn't there is a wrong configuration
+        _check(config)
         status: int = options.run(config, options)
         return status
     except ConfigError as error:
@@ -35,6 +35,18 @@ def main(arguments: list[str] | None = None) -> int:
         return _say(str(error), 1)
     except KeyboardInterrupt:
         return _say("stopped", 130)
+
+
+def _check(config: Config) -> None:
+    """What is wrong only on this machine: a GPU, a model or a number of bytes that it hasn't. Raises ConfigError."""
+    if config.device != "auto":
+        devices.find(config)
+    machine.check_stated()
+    try:
+        models_here.find(config, config.model)
+    except StenoboxError as error:
+        sentence = f"STENOBOX_MODEL={config.model!r} can't be used as model of jobs that name none: {error.message}"
+        raise ConfigError(f"{sentence} For example: STENOBOX_MODEL=small") from None
 
 
 def _parser() -> argparse.ArgumentParser:

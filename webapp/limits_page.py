@@ -15,7 +15,7 @@ from tasks import __version__, capacity, guard, models, store
 from tasks.actions import Box
 from tasks.capacity import Limits
 from tasks.errors import StenoboxError
-from webapp import plots
+from webapp import advice, plots
 from webapp.api import box_of
 from webapp.bodies import read_fields
 from webapp.errors import headers
@@ -56,7 +56,7 @@ def show(request: Request) -> Response:
         "limits/index.html",
         "limits/_now.html",
         _now(box),
-        lambda: _form_context(box, {}, {}) | {"saved": saved == "1"},
+        lambda: _form_context(box, {}, {}) | {"saved": saved == "1", "unloaded": "unloaded" in request.query_params},
     )
 
 
@@ -71,6 +71,12 @@ async def set_intake(request: Request) -> Response:
     intake = (await read_fields(request)).get("intake", "")
     await run_in_threadpool(box_of(request).change_settings, {"intake": intake}, name_of(request, "page"))
     return see("/limits")
+
+
+def unload(request: Request) -> Response:
+    """POST /limits/unload: the model out of memory, if nothing uses it."""
+    box_of(request).queue.unload()
+    return see("/limits?unloaded=1")
 
 
 def _change(request: Request, box: Box, typed: dict[str, str]) -> Response:
@@ -194,6 +200,6 @@ def _now(box: Box) -> dict[str, Any]:
         "limits": survey.limits,
         "load": survey.load,
         "warnings": [(sentence, ()) for sentence in survey.warnings]
-        + [(found.sentence, tuple(guard.ADVICE[key] for key in found.advice)) for found in guard.warnings(samples)],
+        + [(found.sentence, advice.steps(found.advice, survey.limits)) for found in guard.warnings(samples)],
         "day": plots.draw(samples, now),
     }

@@ -19,6 +19,7 @@ routes: list[BaseRoute] = [
     Route("/jobs/{id}/transcript.{format}", pages.download),
     Route("/limits", limits_page.show, methods=["GET"]),
     Route("/limits", limits_page.change, methods=["POST"]),
+    Route("/limits/unload", limits_page.unload, methods=["POST"]),
     Route("/limits/intake", limits_page.set_intake, methods=["POST"]),
     Route("/api/v1/transcriptions", api.create_transcription, methods=["POST"]),
     Route("/api/v1/jobs", api.list_jobs),
@@ -34,6 +35,7 @@ routes: list[BaseRoute] = [
     Route("/api/v1/pause", settings_api.pause, methods=["POST"]),
     Route("/api/v1/resume", settings_api.resume, methods=["POST"]),
     Route("/api/v1/drain", settings_api.drain, methods=["POST"]),
+    Route("/api/v1/unload", settings_api.unload, methods=["POST"]),
     Route("/healthz", api.healthz),
     Mount("/static", Static(), name="static"),
 ]

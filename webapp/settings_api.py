@@ -18,6 +18,7 @@ from webapp.resources import rfc3339
 from webapp.submitters import name_of
 
 MOST_CHANGES = 500
+UNLOADING = "The model leaves memory now, unless a recording is being transcribed. The next one loads it again."
 
 
 def show_settings(request: Request) -> Response:
@@ -45,6 +46,12 @@ def resume(request: Request) -> Response:
 def drain(request: Request) -> Response:
     """POST /api/v1/drain: what is here is finished, nothing new is taken."""
     return _set_intake(request, "draining")
+
+
+def unload(request: Request) -> Response:
+    """POST /api/v1/unload: the model leaves memory, unless something uses it; 202. The next job loads it again."""
+    box_of(request).queue.unload()
+    return JSONResponse({"message": UNLOADING}, 202)
 
 
 def list_changes(request: Request) -> Response:

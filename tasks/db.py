@@ -19,7 +19,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from tasks.config import Config
 from tasks.errors import StenoboxError
 
-SCHEMA = "0002"
+SCHEMA = "0003"
 """The newest migration. A test holds it equal to Alembic's head."""
 
 BUSY_SECONDS = 10.0
@@ -61,6 +61,26 @@ jobs = sa.Table(
     sa.Index("jobs_active", "state", "turn", "queued_at", "id", sqlite_where=sa.text("finished_at IS NULL")),
     sa.Index("jobs_created", "created_at", "id"),
     sa.Index("jobs_finished", "finished_at", sqlite_where=sa.text("finished_at IS NOT NULL")),
+)
+
+attempts = sa.Table(
+    "attempts",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("job", sa.String(32), nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("token", sa.String(32), nullable=False, unique=True),
+    sa.Column("worker", sa.String(32), nullable=False),
+    sa.Column("started_at", sa.Float, nullable=False),
+    sa.Column("ended_at", sa.Float),
+    sa.Column("stage", sa.String(16)),
+    sa.Column("outcome", sa.String(16)),
+    sa.Column("cause", sa.String(32)),
+    sa.Column("sentence", sa.Text),
+    sa.Column("peak_bytes", sa.BigInteger),
+    sa.Column("batch", sa.Integer),
+    sa.Column("charged", sa.Boolean, nullable=False, server_default=sa.text("0")),
+    sa.Index("attempts_job", "job", "number"),
 )
 
 settings = sa.Table(

@@ -60,8 +60,16 @@ KINDS: dict[str, Kind] = {
     "too_long": Kind(422, _JOB),
     "model_missing": Kind(503, _JOB, retryable=True),
     "engine_crashed": Kind(500, _JOB, retryable=True),
+    "out_of_memory": Kind(500, _JOB, retryable=True),
+    "killed": Kind(500, _JOB, retryable=True),
+    "hung": Kind(500, _JOB, retryable=True),
     "timed_out": Kind(500, _JOB, retryable=True),
     "media_missing": Kind(410, _JOB),
+    # Why a try at a job ended through no fault of its own: the job goes on, or a person stopped it.
+    "canceled": Kind(409, _JOB, retryable=True),
+    "interrupted": Kind(503, _JOB, retryable=True),
+    "worker_lost": Kind(503, _JOB, retryable=True),
+    "engine_ended": Kind(503, _JOB, retryable=True),
 }
 
 

@@ -31,6 +31,7 @@ from tasks.store.attempts import (
     requeue_expired,
     requeue_if_owned,
 )
+from tasks.store.history import AttemptRecord, Cause, Seen, list_attempts
 from tasks.store.measuring import Sample, add_record, add_sample, list_samples, records
 from tasks.store.reading import (
     cancel,
@@ -46,8 +47,11 @@ from tasks.store.reading import (
 
 __all__ = [
     "Attempt",
+    "AttemptRecord",
+    "Cause",
     "Change",
     "Sample",
+    "Seen",
     "add_record",
     "add_sample",
     "admit",
@@ -68,6 +72,7 @@ __all__ = [
     "ids",
     "limits",
     "list_active",
+    "list_attempts",
     "list_changes",
     "list_finished",
     "list_jobs",

@@ -14,11 +14,21 @@ from sqlalchemy.engine import Connection
 from tasks.capacity import Limits
 from tasks.db import Database, jobs
 from tasks.jobs import MAX_CRASHES, Job, Stage, State
-from tasks.store import rows
+from tasks.store import history, rows
 from tasks.store.admission import read_limits
+from tasks.store.history import NOTHING_SEEN, Cause, Seen
 
 _RELEASED: dict[str, Any] = dict(token=None, worker=None, lease_until=None)
 """What every row carries once nobody owns it."""
+
+CANCELED = Cause("canceled", "A person stopped it.")
+INTERRUPTED = Cause("interrupted", "Stenobox was being stopped, so it was put back in line.")
+WORKER_GONE = Cause(
+    "worker_lost", "Stenobox itself was ended in the middle of it: killed, or restarted with its machine."
+)
+WORKER_SILENT = Cause(
+    "worker_lost", "The worker that ran it fell silent for longer than its lease, so it was put back in line."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +80,10 @@ def claim_next(database: Database, first: Limits, worker: str, lease: float) -> 
             )
             .returning(jobs)
         ).first()
-    return None if row is None else Attempt(rows.job(row), token)
+        if row is None:
+            return None
+        history.begin(connection, row.id, token, worker, now)
+    return Attempt(rows.job(row), token)
 
 
 def renew_if_owned(database: Database, beats: Iterable[tuple[str, Stage, float]], lease: float) -> dict[str, bool]:
@@ -93,16 +106,22 @@ def renew_if_owned(database: Database, beats: Iterable[tuple[str, Stage, float]]
 
 
 def finish_if_owned(
-    database: Database, token: str, result: str, seconds: float, note: str | None, work: float | None = None
+    database: Database,
+    token: str,
+    result: str,
+    seconds: float,
+    note: str | None,
+    work: float | None = None,
+    seen: Seen = NOTHING_SEEN,
 ) -> Job | None:
     """running → completed. result: name of the transcript file; seconds: duration of the recording; work: seconds it
     took, without loading the model."""
     return _leave(
         database,
         token,
+        None,
+        seen,
         state=State.COMPLETED,
-        finished_at=time.time(),
-        stage=None,
         progress=1.0,
         result=result,
         source_seconds=seconds,
@@ -117,73 +136,96 @@ def note_length_if_owned(database: Database, token: str, seconds: float) -> None
         connection.execute(sa.update(jobs).where(_owned(token)).values(source_seconds=seconds))
 
 
-def fail_if_owned(database: Database, token: str, code: str, message: str) -> Job | None:
+def fail_if_owned(database: Database, token: str, code: str, message: str, seen: Seen = NOTHING_SEEN) -> Job | None:
     """running → failed."""
-    return _leave(
-        database, token, state=State.FAILED, finished_at=time.time(), stage=None, error_code=code, error_message=message
-    )
+    cause = Cause(code, message)
+    return _leave(database, token, cause, seen, state=State.FAILED, error_code=code, error_message=message)
 
 
-def cancel_if_owned(database: Database, token: str) -> Job | None:
+def cancel_if_owned(database: Database, token: str, seen: Seen = NOTHING_SEEN) -> Job | None:
     """running → canceled, because a person asked."""
-    return _leave(database, token, state=State.CANCELED, finished_at=time.time(), stage=None)
+    return _leave(database, token, CANCELED, seen, state=State.CANCELED)
 
 
-def requeue_if_owned(database: Database, token: str) -> Job | None:
+def requeue_if_owned(
+    database: Database, token: str, cause: Cause = INTERRUPTED, seen: Seen = NOTHING_SEEN
+) -> Job | None:
     """running → queued at its old place in line, without charge: the interruption was not the job's fault."""
     with database.write() as connection:
-        changed = _interrupt(connection, _owned(token), rows.back_in_line(jobs.c.attempts - 1))
+        changed = _interrupt(connection, _owned(token), rows.back_in_line(jobs.c.attempts - 1), cause, seen)
     return changed[0] if changed else None
 
 
-def requeue_crashed_if_owned(database: Database, token: str, code: str, message: str) -> Job | None:
-    """running → queued with one more crash on record, or → failed at the last one allowed."""
+def requeue_crashed_if_owned(
+    database: Database, token: str, code: str, message: str, seen: Seen = NOTHING_SEEN, final: str | None = None
+) -> Job | None:
+    """running → queued with one more crash on record, or → failed at the last one allowed.
+
+    final: what the failed job says instead of `message`, which tells of this try alone.
+    """
     with database.write() as connection:
         last = connection.scalar(sa.select(jobs.c.crashes).where(_owned(token)))
         if last is None:
             return None
         if last + 1 >= MAX_CRASHES:
             values = _RELEASED | dict(state=State.FAILED, finished_at=time.time(), stage=None, crashes=last + 1)
+            values |= dict(error_message=final or message)
         else:
-            values = rows.back_in_line(jobs.c.attempts) | dict(crashes=last + 1)
-        return _interrupt(connection, _owned(token), values | dict(error_code=code, error_message=message))[0]
+            values = rows.back_in_line(jobs.c.attempts) | dict(crashes=last + 1, error_message=message)
+        cause = Cause(code, message, charged=True)
+        return _interrupt(connection, _owned(token), values | dict(error_code=code), cause, seen)[0]
 
 
 def requeue_all_running(database: Database) -> list[Job]:
     """running → queued for every running job: for the only worker of this box, at its start."""
-    return _rescue(database, rows.running)
+    return _rescue(database, rows.running, WORKER_GONE)
 
 
 def requeue_expired(database: Database) -> list[Job]:
     """running → queued for every job whose lease is over."""
-    return _rescue(database, rows.running & (jobs.c.lease_until < time.time()))
+    return _rescue(database, rows.running & (jobs.c.lease_until < time.time()), WORKER_SILENT)
 
 
-def _rescue(database: Database, which: Any) -> list[Job]:
+def _rescue(database: Database, which: Any, cause: Cause) -> list[Job]:
     with database.write() as connection:
-        changed = _interrupt(connection, which, rows.back_in_line(jobs.c.attempts))
+        changed = _interrupt(connection, which, rows.back_in_line(jobs.c.attempts), cause)
     return [job for job in changed if job.state == State.QUEUED]
 
 
-def _interrupt(connection: Connection, which: Any, values: dict[str, Any]) -> list[Job]:
+def _interrupt(
+    connection: Connection, which: Any, values: dict[str, Any], cause: Cause, seen: Seen = NOTHING_SEEN
+) -> list[Job]:
     """Give running jobs these values; those that a person canceled become canceled instead.
 
     A person's cancel outlives the worker, or the attempt, that should have carried it out.
     """
-    canceled = _RELEASED | dict(state=State.CANCELED, finished_at=time.time(), stage=None)
-    return [
-        rows.job(row)
-        for condition, change in ((which & jobs.c.cancel_requested, canceled), (which, values))
-        for row in connection.execute(sa.update(jobs).where(condition).values(**change).returning(jobs))
-    ]
+    now = time.time()
+    canceled = _RELEASED | dict(state=State.CANCELED, finished_at=now, stage=None)
+    changed: list[Job] = []
+    for condition, change, why in (
+        (which & jobs.c.cancel_requested, canceled, CANCELED),
+        (which, values, cause),
+    ):
+        history.end(connection, condition, change["state"], now, why, seen)
+        rescued = connection.execute(sa.update(jobs).where(condition).values(**change).returning(jobs))
+        changed += [rows.job(row) for row in rescued]
+    return changed
 
 
 def _owned(token: str) -> Any:
     return (jobs.c.token == token) & rows.running
 
 
-def _leave(database: Database, token: str, **values: Any) -> Job | None:
-    return rows.change_one(
-        database,
-        sa.update(jobs).where(_owned(token)).values(**_RELEASED | values),
-    )
+def _leave(
+    database: Database, token: str, cause: Cause | None, seen: Seen, *, state: State, **values: Any
+) -> Job | None:
+    now = time.time()
+    with database.write() as connection:
+        history.end(connection, _owned(token), state, now, cause, seen)
+        row = connection.execute(
+            sa.update(jobs)
+            .where(_owned(token))
+            .values(**_RELEASED | dict(state=state, finished_at=now, stage=None) | values)
+            .returning(jobs)
+        ).first()
+    return None if row is None else rows.job(row)

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from tasks.db import Database, jobs
 from tasks.errors import StenoboxError
 from tasks.jobs import Job, State
-from tasks.store import rows
+from tasks.store import history, rows
 
 
 def cancel(database: Database, job_id: str) -> Job | None:
@@ -32,6 +32,7 @@ def cancel(database: Database, job_id: str) -> Job | None:
 def delete(database: Database, job_id: str) -> bool:
     """Remove the row, whatever its state; a worker that runs it learns at its next heartbeat. False if unknown."""
     with database.write() as connection:
+        history.forget(connection, [job_id])
         return connection.execute(sa.delete(jobs).where(jobs.c.id == job_id)).rowcount == 1
 
 
@@ -40,7 +41,9 @@ def delete_finished_before(database: Database, before: float, limit: int) -> lis
     old = sa.select(jobs.c.id).where(jobs.c.finished_at.is_not(None), jobs.c.finished_at < before)
     old = old.order_by(jobs.c.finished_at).limit(limit)
     with database.write() as connection:
-        return list(connection.scalars(sa.delete(jobs).where(jobs.c.id.in_(old)).returning(jobs.c.id)))
+        gone = list(connection.scalars(sa.delete(jobs).where(jobs.c.id.in_(old)).returning(jobs.c.id)))
+        history.forget(connection, gone)
+    return gone
 
 
 def get(database: Database, job_id: str) -> Job | None:

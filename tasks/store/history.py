@@ -1,0 +1,108 @@
+"""One record per try at a job, begun by its claim and ended in the transaction of whatever ends it, so that the story
+that people read can't contradict the job's state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from tasks.db import Database, attempts, jobs
+from tasks.jobs import Stage, State
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the worker knows of an attempt at its end. stage: where it was, None: where the last heartbeat found it;
+    peak: the most bytes of memory its processes held; batch: windows recognized together."""
+
+    stage: Stage | None = None
+    peak: int | None = None
+    batch: int | None = None
+
+
+NOTHING_SEEN = Seen()
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why an attempt ended before its end. code: of errors.KINDS; sentence: for a person; charged: whether it counts
+    as a crash of its job."""
+
+    code: str
+    sentence: str
+    charged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One try. Times are seconds since 1970, UTC; ended_at and outcome are None while it runs. outcome: what became of
+    the job by it: completed, failed, canceled, or queued to be tried again; cause and sentence: why, None for one that
+    completed; peak_bytes, batch: None where they were not measured or not reached."""
+
+    number: int
+    worker: str
+    started_at: float
+    ended_at: float | None
+    stage: Stage | None
+    outcome: State | None
+    cause: str | None
+    sentence: str | None
+    peak_bytes: int | None
+    batch: int | None
+    charged: bool
+
+
+def begin(connection: Connection, job_id: str, token: str, worker: str, now: float) -> None:
+    """A claim begins a try. Numbers count up for as long as the job is there."""
+    before = sa.select(sa.func.coalesce(sa.func.max(attempts.c.number), 0)).where(attempts.c.job == job_id)
+    number = before.scalar_subquery() + 1
+    connection.execute(
+        sa.insert(attempts).values(job=job_id, number=number, token=token, worker=worker, started_at=now)
+    )
+
+
+def end(
+    connection: Connection, which: Any, outcome: State, now: float, cause: Cause | None, seen: Seen = NOTHING_SEEN
+) -> None:
+    """End the tries of the running jobs that `which` names. Called before their rows change: then their tokens go."""
+    last = sa.select(jobs.c.stage).where(jobs.c.token == attempts.c.token).scalar_subquery()
+    connection.execute(
+        sa.update(attempts)
+        .where(attempts.c.token.in_(sa.select(jobs.c.token).where(which)))
+        .values(
+            ended_at=now,
+            outcome=outcome,
+            stage=seen.stage or last,
+            cause=cause and cause.code,
+            sentence=cause and cause.sentence,
+            peak_bytes=seen.peak,
+            batch=seen.batch,
+            charged=cause is not None and cause.charged,
+        )
+    )
+
+
+def forget(connection: Connection, job_ids: Iterable[str]) -> None:
+    """The tries of deleted jobs go with them."""
+    connection.execute(sa.delete(attempts).where(attempts.c.job.in_(list(job_ids))))
+
+
+def list_attempts(database: Database, job_id: str) -> list[AttemptRecord]:
+    """All tries at a job, the first one first."""
+    a = attempts.c
+    query = sa.select(
+        a.number, a.worker, a.started_at, a.ended_at, a.stage, a.outcome, a.cause, a.sentence, a.peak_bytes, a.batch
+    ).add_columns(a.charged)
+    with database.read() as connection:
+        return [_record(row) for row in connection.execute(query.where(a.job == job_id).order_by(a.number))]
+
+
+def _record(row: Any) -> AttemptRecord:
+    values = row._asdict()
+    values["stage"] = Stage(row.stage) if row.stage else None
+    values["outcome"] = State(row.outcome) if row.outcome else None
+    return AttemptRecord(**values)

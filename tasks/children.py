@@ -14,9 +14,12 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from tasks import machine
 
 _PR_SET_PDEATHSIG = 1
 _spawner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spawner")
@@ -95,12 +98,47 @@ def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
 
 
 class ChildDied(Exception):
-    """A child ended before it had answered. ending: how, in words; deliberate: whether we ended it ourselves."""
+    """A child ended before it had answered. ending: how, in words; cause: a code of errors.KINDS; deliberate: whether
+    we ended it ourselves, for the sake of others; beside: other jobs that were in it and may be the cause as well;
+    loaded: whether it was done with loading its model."""
 
-    def __init__(self, who: str, ending: str, *, deliberate: bool = False) -> None:
+    def __init__(
+        self,
+        who: str,
+        ending: str,
+        cause: str = "engine_crashed",
+        *,
+        deliberate: bool = False,
+        beside: int = 0,
+        loaded: bool = True,
+    ) -> None:
         super().__init__(f"the {who} {ending}")
+        self.who = who
         self.ending = ending
+        self.cause = cause
         self.deliberate = deliberate
+        self.beside = beside
+        self.loaded = loaded
+
+
+class KillWatch:
+    """Whether the kernel has lately killed something of ours for lack of memory: what tells an end by SIGKILL for
+    that from every other. Looked at every second or so by whoever waits for a child."""
+
+    _LOOKS = 15
+    """How far back "lately" goes: the kernel counts before it kills, and under such stress all of us are late."""
+
+    def __init__(self) -> None:
+        self._counts = deque([machine.oom_kills()], maxlen=self._LOOKS)
+
+    def look(self) -> None:
+        self._counts.append(machine.oom_kills())
+
+    def cause(self, returncode: int) -> str:
+        """Why a child ended that way: a code of errors.KINDS."""
+        if returncode == -signal.SIGKILL and machine.oom_kills() > self._counts[0]:
+            return "out_of_memory"
+        return "killed" if -returncode in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT) else "engine_crashed"
 
 
 def ending(returncode: int) -> str:

@@ -67,6 +67,7 @@ def decode(
     Raises StenoboxError undecodable, no_audio, too_long, timed_out or disk_full, and ChildDied when it was killed.
     """
     deadline = 120 + max_seconds / 10  # decoding runs at 30 to 300 times real time
+    kills = children.KillWatch()
     process = children.spawn(
         "tasks.decode",
         json.dumps([str(source), str(target), max_seconds, deadline]),
@@ -105,7 +106,7 @@ def decode(
     ending = children.ending(process.returncode)
     if "crashed" in ending:
         raise StenoboxError("undecodable", f"The decoder {ending} on this file. {UNDECODABLE}")
-    raise children.ChildDied("decoder", ending)
+    raise children.ChildDied("decoder", ending, kills.cause(process.returncode))
 
 
 # The child

@@ -115,13 +115,17 @@ def cpus(environment: Mapping[str, str] = os.environ, root: Path = Path("/"), st
 
 def pressure(root: Path = Path("/")) -> Pressure:
     """What the kernel says about memory now."""
-    kills = 0
+    return Pressure(_stalled(root), psutil.swap_memory().used, oom_kills(root))
+
+
+def oom_kills(root: Path = Path("/")) -> int:
+    """Processes that the kernel has killed for lack of memory: of our control group, else of the machine. It counts
+    one before it kills it."""
     for folder in _groups(root, "memory"):
         found = _numbers(folder / "memory.events") or _numbers(folder / "memory.oom_control")
         if "oom_kill" in found:
-            kills = int(found["oom_kill"])
-            break  # the innermost group: what happened to us, not to a neighbour
-    return Pressure(_stalled(root), psutil.swap_memory().used, kills)
+            return int(found["oom_kill"])  # the innermost group: what happened to us, not to a neighbour
+    return int(_numbers(root / "proc/vmstat").get("oom_kill", 0))
 
 
 def cpu_seconds() -> float:

@@ -8,29 +8,30 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from tasks import children, devices, machine, media, models, store
+from tasks import causes, children, devices, machine, media, models, store
 from tasks.children import ChildDied
 from tasks.config import Config
 from tasks.costs import Kind, Record, windows
 from tasks.db import Database
 from tasks.decode import Sound, decode
 from tasks.engine.engines import Engines
+from tasks.engine.patience import Deadline, allow
 from tasks.engine.process import Canceled, Recognized
 from tasks.engine.spec import Spec
 from tasks.errors import StenoboxError
 from tasks.heartbeat import Heartbeat
-from tasks.jobs import MAX_CRASHES, Job, Stage, State
+from tasks.jobs import Job, Stage, State
 from tasks.languages import NAMES
+from tasks.outcomes import Outcomes
 from tasks.planner import Planner
 from tasks.queue import Queue
-from tasks.running import Reason, Running, Stopped
+from tasks.running import Running, Stopped
 from tasks.transcripts import as_json
 
 logger = logging.getLogger(__name__)
@@ -38,10 +39,6 @@ logger = logging.getLogger(__name__)
 _SHARES = {Stage.DECODE: (0.0, 0.1), Stage.TRANSCRIBE: (0.1, 0.8), Stage.ALIGN: (0.8, 0.99), Stage.SAVE: (0.99, 1.0)}
 """Where each stage begins and ends on the job's progress bar."""
 
-PRESSED_SENTENCE = (
-    "Memory ran out several times while this recording was worked on, and it was stopped before the box fell over. "
-    "Try a smaller model, lower the limit of jobs at once, or give the box more memory."
-)
 DAMAGED = "Parts of the file could not be read and were left out."
 
 
@@ -101,7 +98,7 @@ class Pipeline:
         self._worker = worker
         self._planner = planner
         self._holding = holding
-        self._pressed: Counter[str] = Counter()
+        self._outcomes = Outcomes(database)
 
     def run(self, job_id: str) -> None:
         """Run the first job in line, if there is a slot. job_id: whose submission woke us."""
@@ -135,25 +132,20 @@ class Pipeline:
             media.write_durably(
                 media.transcript(self._config, running.job.id, result), as_json(words.transcript).encode()
             )
-            return partial(self._finish, token, result, words)
+            return partial(self._finish, running, result, words)
         except (Stopped, Canceled, ChildDied, StenoboxError) as outcome:
-            if running.reason is not None:
-                return self._stopped(running.reason, running)
-            if isinstance(outcome, StenoboxError):
-                return partial(store.fail_if_owned, self._database, token, outcome.code, outcome.message)
-            if isinstance(outcome, ChildDied) and not outcome.deliberate:
-                sentence = _crash_sentence(outcome)
-                return partial(store.requeue_crashed_if_owned, self._database, token, "engine_crashed", sentence)
-            return partial(store.requeue_if_owned, self._database, token)
+            return self._outcomes.of(outcome, running)
         except Exception as error:
             logger.exception("job %s", running.job.id)
             sentence = f"Something went wrong inside Stenobox ({type(error).__name__}). The log has the details."
-            return partial(store.fail_if_owned, self._database, token, "internal", sentence)
+            return partial(store.fail_if_owned, self._database, token, "internal", sentence, running.seen)
         finally:
             media.sound(self._config, running.job.id, token).unlink(missing_ok=True)
 
-    def _finish(self, token: str, result: str, words: Words) -> Job | None:
-        job = store.finish_if_owned(self._database, token, result, words.seconds, words.note, words.work)
+    def _finish(self, running: Running, result: str, words: Words) -> Job | None:
+        job = store.finish_if_owned(
+            self._database, running.token, result, words.seconds, words.note, words.work, running.seen
+        )
         if job and words.record:
             with _estimates_can_wait(job.id):
                 store.add_record(
@@ -164,27 +156,6 @@ class Pipeline:
                     beside=words.beside,
                 )
         return job
-
-    def _stopped(self, reason: Reason, running: Running) -> Callable[[], Job | None]:
-        token = running.token
-        match reason:
-            case Reason.CANCELED:
-                return partial(store.cancel_if_owned, self._database, token)
-            case Reason.DRAINING:
-                return partial(store.requeue_if_owned, self._database, token)
-            case Reason.PRESSURE:
-                return self._pressed_out(running)
-            case Reason.LOST:
-                return lambda: None
-
-    def _pressed_out(self, running: Running) -> Callable[[], Job | None]:
-        """Without charge, unless memory ran out at it again and again: then it is likely what needs too much."""
-        self._pressed[running.job.id] += 1
-        if self._pressed[running.job.id] <= MAX_CRASHES:
-            return partial(store.requeue_if_owned, self._database, running.token)
-        return partial(
-            store.requeue_crashed_if_owned, self._database, running.token, "engine_crashed", PRESSED_SENTENCE
-        )
 
     def _settle(self, running: Running, change: Callable[[], Job | None]) -> None:
         """Write the outcome. A database that is busy for long is asked again; the lease is renewed meanwhile."""
@@ -200,7 +171,7 @@ class Pipeline:
                 time.sleep(1)
         logger.info("job %s: %s", running.job.id, job.state if job else "no longer ours")
         if job is None or job.finished:
-            del self._pressed[running.job.id]
+            self._outcomes.forget(running.job.id)
         if job is None or job.state != State.COMPLETED:
             media.transcript(self._config, running.job.id, f"{running.token}.json").unlink(missing_ok=True)
         if job is None and store.get(self._database, running.job.id) is None:
@@ -214,7 +185,9 @@ class Pipeline:
         model = models.find(config, job.params.model)
         if not models.ready(config, model):
             self._fetch(running, model)
-        spec = engine_spec(config, self._planner, model.name)
+        usual = spec = engine_spec(config, self._planner, model.name)
+        if running.most_windows:
+            spec = replace(usual, batch=min(usual.batch, running.most_windows))
         self._engines.warm(spec)  # it loads while this decodes
 
         def at(stage: Stage, progress: float) -> None:
@@ -233,24 +206,40 @@ class Pipeline:
         decoding = time.monotonic() - began
         with _estimates_can_wait(job.id):
             store.note_length_if_owned(self._database, running.token, sound.seconds)
+        running.holds(sound.peak)
+        running.batch = windows(spec.batch, sound.seconds)
+        allowed = allow(sound.seconds, spec.batch, store.factor(self._database, model.name, spec.compute_type))
         at(Stage.TRANSCRIBE, 0.0)  # from here on it waits for the model, if that is still being loaded
         running.on_stop(self._engines.wake)
         with self._engines.use(spec, lambda: running.reason is not None) as engine:
+            deadline = Deadline(allowed)
+
+            def on_progress(stage: Stage, progress: float) -> None:
+                deadline.check()
+                at(stage, progress)
+
             found = engine.transcribe(
                 sound_path,
                 job.params.language,
-                on_progress=at,
+                on_progress=on_progress,
                 find_aligner=lambda language: self._find_aligner(running, model, language),
                 on_start=running.on_stop,
+                on_memory=running.holds,
+                allowed=allowed,
             )
-        notes = [found.note, DAMAGED if sound.damaged else None]
+        fewer = running.batch < windows(usual.batch, sound.seconds)
+        notes = [
+            found.note,
+            DAMAGED if sound.damaged else None,
+            causes.smaller(running.batch, windows(usual.batch, sound.seconds)) if fewer else None,
+        ]
         return Words(
             found.transcript,
             sound.seconds,
             " ".join(filter(None, notes)) or None,
             decoding + found.usage.seconds,
             found.usage.beside,
-            _record(spec, found, sound),
+            None if fewer else _record(spec, found, sound),  # memory was short: what it held then says little
         )
 
     def _find_aligner(self, running: Running, model: models.Model, language: str) -> tuple[str | None, str | None]:
@@ -282,13 +271,6 @@ def _estimates_can_wait(job_id: str) -> Iterator[None]:
         yield
     except StenoboxError as error:
         logger.warning("job %s: not kept for estimates: %s", job_id, error.message)
-
-
-def _crash_sentence(death: ChildDied) -> str:
-    return (
-        f"It ended early: {death} while it worked on this recording, several times. Memory may have run out, or this "
-        "recording may be what breaks it. Try a smaller model, or convert the file."
-    )
 
 
 def _record(spec: Spec, found: Recognized, sound: Sound) -> Record | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from enum import StrEnum
 
 from tasks.jobs import Job, Stage
-from tasks.store import Attempt
+from tasks.store import Attempt, Seen
 
 
 class Reason(StrEnum):
@@ -35,6 +35,9 @@ class Running:
         self.job: Job = attempt.job
         self.stage = Stage.DECODE
         self.progress = 0.0
+        self.peak = 0
+        self.batch: int | None = None
+        self.most_windows = attempt.batch
         self.reason: Reason | None = None
         self._hooks: list[Callable[[], None]] = []
         self._lock = threading.Lock()
@@ -43,6 +46,15 @@ class Running:
         """Note how far it is; written with the next heartbeat. Raises Stopped."""
         self.stage, self.progress = stage, progress
         self.check()
+
+    def holds(self, memory: int) -> None:
+        """Note what the processes that run it hold, in bytes."""
+        self.peak = max(self.peak, memory)
+
+    @property
+    def seen(self) -> Seen:
+        """What its record keeps of it."""
+        return Seen(self.stage, self.peak or None, self.batch)
 
     def check(self) -> None:
         """Raises Stopped once somebody asked to stop."""

@@ -387,7 +387,7 @@ class TestStoppingIt:
 
 
 FAKE = """
-import os, signal, sys, time, types
+import ctypes, os, signal, sys, time, types
 from pathlib import Path
 module = types.ModuleType("tasks.engine.recognizer")
 
@@ -406,6 +406,12 @@ class Recognizer:
                 on_progress("transcribe", 0.5)
         if language == "hang":
             time.sleep(60)
+        if language == "keep":  # Python's lock, in native code
+            ctypes.PyDLL(None).sleep(60)
+        if language == "grow":
+            kept = []
+            while True:
+                kept.append(b"x" * 2**20)
         if language == "crash":
             os.kill(os.getpid(), signal.SIGSEGV)
         if language == "leave":
@@ -491,9 +497,35 @@ class TestTheWorkersSide:
         with pytest.raises(ChildDied) as caught:
             ask(engine, language)
         assert str(caught.value) == f"the engine {ending}"
-        assert not caught.value.deliberate
-        with pytest.raises(ChildDied):  # and so it stays, without waiting
+        assert (caught.value.cause, caught.value.deliberate, caught.value.beside) == ("engine_crashed", False, 0)
+        assert caught.value.loaded
+        with pytest.raises(ChildDied) as late:  # and so it stays, without waiting
             ask(engine)
+        assert late.value.deliberate  # it was never in there
+
+    def test_killed_from_outside_whoever_was_in_it_may_be_the_cause(self, engine: EngineProcess) -> None:
+        with ThreadPoolExecutor(2) as pool:
+            both = [pool.submit(ask, engine, "spin") for _ in range(2)]
+            wait_until(lambda: len(engine._inboxes) == 2)
+            os.kill(engine.pid, signal.SIGKILL)
+            for one in both:
+                with pytest.raises(ChildDied, match="was killed") as caught:
+                    one.result(30)
+                assert (caught.value.cause, caught.value.beside) == ("killed", 1)
+                assert not caught.value.deliberate
+
+    def test_memory_is_told_while_it_works(self, engine: EngineProcess) -> None:
+        told: list[int] = []
+        cancels: list[Callable[[], None]] = []
+        with pytest.raises(Canceled):
+            ask(
+                engine,
+                "spin",
+                on_start=cancels.append,
+                on_memory=told.append,
+                on_progress=lambda *_: cancels[0]() if len(told) > 1 else None,
+            )
+        assert all(2**20 < held < 2**30 for held in told)
 
     def test_cancel(self, engine: EngineProcess) -> None:
         with pytest.raises(Canceled):
@@ -762,8 +794,10 @@ class Line:
         self._ours.sendall(json.dumps(message).encode() + b"\n")
 
     def hear(self) -> dict[str, Any]:
-        heard: dict[str, Any] = json.loads(self._lines.readline())
-        return heard
+        while (heard := json.loads(self._lines.readline()))["event"] == "beat":
+            pass
+        found: dict[str, Any] = heard
+        return found
 
     def hear_until(self, event: str) -> dict[str, Any]:
         while (heard := self.hear())["event"] != event:

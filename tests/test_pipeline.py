@@ -26,6 +26,7 @@ from support import change_limit, wait_until
 from tasks import children, devices, machine, media, models, pipeline, recovery, store
 from tasks.actions import Box
 from tasks.capacity import first_limits
+from tasks.causes import PRESSED_SENTENCE
 from tasks.children import ChildDied
 from tasks.config import Config
 from tasks.costs import MIB, Kind, Record
@@ -33,12 +34,13 @@ from tasks.db import jobs
 from tasks.decode import SAMPLE_RATE
 from tasks.engine.engines import Engines
 from tasks.engine.meter import Usage
+from tasks.engine.patience import Allowed, allow
 from tasks.engine.process import Canceled, Recognized
 from tasks.engine.spec import Spec
 from tasks.errors import StenoboxError
 from tasks.heartbeat import Heartbeat
 from tasks.jobs import MAX_CRASHES, Job, Params, Stage, State
-from tasks.pipeline import DAMAGED, PRESSED_SENTENCE, Pipeline, engine_spec
+from tasks.pipeline import DAMAGED, Pipeline, engine_spec
 from tasks.queue import Queue
 from tasks.running import Reason
 from tasks.slots import Plan
@@ -73,6 +75,8 @@ class Call:
     on_progress: Callable[[Stage, float], None]
     find_aligner: Callable[[str], tuple[str | None, str | None]]
     on_start: Callable[[Callable[[], None]], None]
+    on_memory: Callable[[int], None]
+    allowed: Allowed
 
 
 class FakeEngine:
@@ -357,8 +361,10 @@ class TestFailed:
 class TestCrashed:
     def test_charged_and_the_third_fails(self, bench: Bench) -> None:
         def behave(call: Call) -> Answer:
-            raise ChildDied("engine", "was killed (SIGKILL)")
+            call.on_progress(Stage.ALIGN, 0.5)
+            raise ChildDied("engine", *deaths[len(bench.engine.calls) - 1])
 
+        deaths = [("crashed (SIGSEGV)",), ("was killed (SIGKILL)", "killed"), ("crashed (SIGSEGV)",)]
         bench.engine.behave = behave
         job_id = bench.submit()
         for crashes in (1, 2):
@@ -368,7 +374,15 @@ class TestCrashed:
         assert (job.attempts, job.crashes) == (3, 3)
         assert job.error is not None
         assert job.error.code == "engine_crashed"
-        assert "the engine was killed (SIGKILL) while it worked on this recording, several times" in job.error.message
+        assert job.error.message.startswith(
+            "Tried 3 times: the process that ran it crashed twice and was killed once. "
+            "At last: The engine crashed (SIGSEGV) while timing the words. "
+        )
+        assert [record.sentence for record in store.list_attempts(bench.database, job_id)] == [
+            "The engine crashed (SIGSEGV) while timing the words.",
+            "The engine was killed (SIGKILL) from outside while timing the words.",
+            "The engine crashed (SIGSEGV) while timing the words.",
+        ]
 
     def test_once_is_forgiven(self, bench: Bench) -> None:
         def behave(call: Call) -> Answer:
@@ -389,6 +403,8 @@ class TestCrashed:
         bench.engine.behave = behave
         job = finished(bench, bench.submit(), State.QUEUED)
         assert (job.attempts, job.crashes) == (0, 0)
+        (record,) = store.list_attempts(bench.database, job.id)
+        assert (record.outcome, record.cause, record.charged) == (State.QUEUED, "engine_ended", False)
 
     def test_a_killed_decoder_is_charged(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         spawn = children.spawn
@@ -400,6 +416,104 @@ class TestCrashed:
 
         monkeypatch.setattr(children, "spawn", doomed)
         assert finished(bench, bench.submit(), State.QUEUED).crashes == 1
+
+
+class TestOutOfMemory:
+    def behave(self, bench: Bench, deaths: int) -> None:
+        """The engine runs out of memory so many times, then it works."""
+
+        def behave(call: Call) -> Answer:
+            call.on_memory(700 * MIB)
+            call.on_memory(5000 * MIB)
+            call.on_memory(800 * MIB)
+            if len(bench.engine.calls) <= deaths:
+                raise ChildDied("engine", "was killed (SIGKILL)", "out_of_memory")
+            return TRANSCRIPT, None
+
+        bench.engine.behave = behave
+
+    def submit(self, bench: Bench, tmp_path: Path, seconds: int = 200) -> str:
+        return bench.submit(media_files.long_silent_flac(tmp_path / f"{seconds}.flac", seconds))
+
+    def test_the_next_try_has_half_the_batch_and_says_so(self, bench: Bench, tmp_path: Path) -> None:
+        self.behave(bench, 2)
+        job_id = self.submit(bench, tmp_path)
+        finished(bench, job_id, State.QUEUED)
+        finished(bench, job_id, State.QUEUED)
+        job = finished(bench, job_id, State.COMPLETED)
+        assert [spec.batch for spec in bench.engine.specs] == [4, 2, 1]
+        assert bench.engine.warmed == bench.engine.specs
+        assert job.note == (
+            "Memory ran out at first, so less of it was recognized at a time: 1 × 30 s instead of 4 × 30 s."
+        )
+        told = [(r.batch, r.cause, r.charged, r.peak_bytes) for r in store.list_attempts(bench.database, job_id)]
+        peak = 5000 * MIB
+        assert told == [(4, "out_of_memory", True, peak), (2, "out_of_memory", True, peak), (1, None, False, peak)]
+        first = store.list_attempts(bench.database, job_id)[0]
+        assert first.sentence == "The engine ran out of memory while transcribing, and the system ended it."
+
+    def test_what_it_cost_then_is_no_measure_for_others(self, bench: Bench, tmp_path: Path) -> None:
+        self.behave(bench, 1)
+        job_id = self.submit(bench, tmp_path)
+        finished(bench, job_id, State.QUEUED)
+        finished(bench, job_id, State.COMPLETED)
+        assert store.records(bench.database, "demo") == []
+        finished(bench, self.submit(bench, tmp_path), State.COMPLETED)
+        assert bench.engine.specs[-1].batch == 4  # its neighbours are as they were
+        assert len(store.records(bench.database, "demo")) == 1
+
+    def test_a_short_recording_never_filled_the_batch(self, bench: Bench) -> None:
+        """One window is the least there is: nothing is smaller, and there is nothing to say."""
+        self.behave(bench, 1)
+        job_id = bench.submit()
+        finished(bench, job_id, State.QUEUED)
+        job = finished(bench, job_id, State.COMPLETED)
+        assert [record.batch for record in store.list_attempts(bench.database, job_id)] == [1, 1]
+        assert job.note is None
+
+    def test_a_person_s_new_try_is_as_the_first(self, bench: Bench, tmp_path: Path) -> None:
+        self.behave(bench, MAX_CRASHES)
+        job_id = self.submit(bench, tmp_path)
+        for state in (State.QUEUED, State.QUEUED, State.FAILED):
+            job = finished(bench, job_id, state)
+        assert job.error is not None
+        assert job.error.code == "out_of_memory"
+        assert job.error.message.startswith("Tried 3 times: the process that ran it ran out of memory 3 times. ")
+        assert job.error.message.endswith("or give the box more memory.")
+        bench.box.retry(job_id)
+        finished(bench, job_id, State.COMPLETED)
+        assert [spec.batch for spec in bench.engine.specs] == [4, 2, 1, 4]
+
+    def test_a_gpu_s_memory_counts_too(self, bench: Bench, tmp_path: Path) -> None:
+        def behave(call: Call) -> Answer:
+            raise StenoboxError("out_of_memory", "The memory of cuda ran out.")
+
+        bench.engine.behave = behave
+        job_id = self.submit(bench, tmp_path)
+        assert finished(bench, job_id, State.QUEUED).crashes == 1
+        (record,) = store.list_attempts(bench.database, job_id)
+        assert (record.cause, record.sentence) == ("out_of_memory", "The memory of cuda ran out while transcribing.")
+
+
+class TestDeadlines:
+    def test_what_a_job_gets_fits_its_length_and_this_box(self, bench: Bench) -> None:
+        finished(bench, bench.submit(), State.COMPLETED)
+        factor = store.factor(bench.database, "demo", "int8")
+        assert factor is not None
+        finished(bench, bench.submit(), State.COMPLETED)
+        first, second = (call.allowed for call in bench.engine.calls)
+        assert first == allow(len(SPEECH) / SAMPLE_RATE, 4, None)
+        assert second == allow(len(SPEECH) / SAMPLE_RATE, 4, factor)
+
+    def test_one_that_never_ends_is_given_up(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(pipeline, "allow", lambda *_: Allowed(step=10.0, job=0.0))
+
+        def behave(call: Call) -> Answer:
+            call.on_progress(Stage.TRANSCRIBE, 0.5)
+            raise AssertionError("it goes on")
+
+        bench.engine.behave = behave
+        assert "longer than a recording of its length may take" in failure(bench, bench.submit(), "timed_out")
 
 
 class TestStopped:
@@ -509,16 +623,16 @@ class TestStopped:
             assert (job.attempts, job.crashes) == (crashes, crashes)
         job = finished(bench, job_id, State.FAILED)
         assert job.error is not None
-        assert (job.error.code, job.error.message) == ("engine_crashed", PRESSED_SENTENCE)
+        assert (job.error.code, job.error.message) == ("out_of_memory", PRESSED_SENTENCE)
 
     def test_memory_that_ran_out_is_forgotten_once_it_completed(self, bench: Bench) -> None:
         job_id = bench.submit()
         self.stop_by(bench, lambda: bench.heartbeat.stop_newest(Reason.PRESSURE) and None)
         finished(bench, job_id, State.QUEUED)
-        assert bench.pipeline._pressed == {job_id: 1}
+        assert bench.pipeline._outcomes._pressed == {job_id: 1}
         bench.engine.behave = lambda call: (TRANSCRIPT, None)
         finished(bench, job_id, State.COMPLETED)
-        assert bench.pipeline._pressed == {}
+        assert bench.pipeline._outcomes._pressed == {}
 
     def test_nothing_starts_or_is_warmed_while_memory_is_short(self, bench: Bench) -> None:
         job_id = bench.submit()

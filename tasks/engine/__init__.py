@@ -3,6 +3,7 @@
     recognizer   WhisperX and the model, inside the engine; the only module that imports torch
     child        the engine process: reads requests, answers with events
     meter        what the engine and each job hold in memory
+    patience     how long it may go on without getting anywhere
     process      the worker's side of one engine process
     engines      which engine runs now: spawned when needed, replaced for another model, leaves when idle
 
@@ -10,7 +11,7 @@ The two sides talk in JSON lines over a socket pair:
 
     to the engine    {"op": "transcribe", "id", "sound", "language"}  {"op": "cancel", "id"}
                      {"op": "aligner", "id", "folder", "note"}  {"op": "quit"}
-    to the worker    {"event": "ready"}  {"event": "progress", "id", "stage", "progress"}
+    to the worker    {"event": "ready"}  {"event": "beat", "held"}  {"event": "progress", "id", "stage", "progress"}
                      {"event": "aligner", "id", "language"}  {"event": "done", "id", "transcript", "note", "usage"}
                      {"event": "failed", "id", "code", "message"}  {"event": "canceled", "id"}
 """

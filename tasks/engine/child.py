@@ -10,6 +10,7 @@ import queue
 import socket
 import sys
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from tasks.engine.recognizer import Recognizer
 
 logger = logging.getLogger(__name__)
+
+BEAT_SECONDS = 1.0
 
 
 class Canceled(Exception):
@@ -55,6 +58,7 @@ class Child:
     def run(self) -> None:
         """Load the model while requests already come in; return when told to quit."""
         threading.Thread(target=self._load, daemon=True, name="load").start()
+        threading.Thread(target=self._beat, daemon=True, name="beat").start()
         for line in self._connection.makefile("rb"):
             message = json.loads(line)
             match message["op"]:
@@ -88,6 +92,13 @@ class Child:
             )
             os._exit(1)
 
+    def _beat(self) -> None:
+        """Say that Python still runs here, and what it holds. Whether the jobs get anywhere, their progress says."""
+        with contextlib.suppress(OSError):  # the worker is gone
+            while True:
+                time.sleep(BEAT_SECONDS)
+                self._send(event="beat", held=self._meter.most())
+
     def _answer(self, request: Request, sound: Path, language: str | None) -> None:
         def on_progress(stage: Stage, progress: float) -> None:
             if request.canceled.is_set():
@@ -112,15 +123,18 @@ class Child:
             self._send(event="canceled", id=request.number)
         except Exception as error:
             logger.exception("request %d failed", request.number)
-            self._send(
-                event="failed",
-                id=request.number,
-                code="internal",
-                message=f"The model {self._spec.model} failed on this recording ({type(error).__name__}: "
-                f"{str(error)[:200]}). Try again, or try another model.",
-            )
+            code, message = self._failure(error)
+            self._send(event="failed", id=request.number, code=code, message=message)
         finally:
             del self._requests[request.number]
+
+    def _failure(self, error: Exception) -> tuple[str, str]:
+        if isinstance(error, MemoryError) or "out of memory" in str(error).lower():  # a GPU's says so and lives on
+            return "out_of_memory", f"The memory of {self._spec.device} ran out."
+        return "internal", (
+            f"The model {self._spec.model} failed on this recording ({type(error).__name__}: "
+            f"{str(error)[:200]}). Try again, or try another model."
+        )
 
     def _loaded(self, request: Request) -> Recognizer:
         while not request.canceled.is_set():

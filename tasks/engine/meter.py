@@ -62,6 +62,7 @@ class Meter:
         self._load = 0
         self._loading = False
         self._active: list[Metered] = []
+        self._most = 0
         self._wake = threading.Event()
 
     def imported(self) -> None:
@@ -103,11 +104,19 @@ class Meter:
     def usage(self, job: Metered) -> Usage:
         return Usage(self._base_resident, self._load, job.peak, job.beside, round(job.seconds, 3))
 
+    def most(self) -> int:
+        """The most bytes this process has held as its own since this was last asked."""
+        with self._lock:
+            most, self._most = max(self._most, own()), 0
+        return most
+
     def look(self) -> None:
         """One sample."""
         with self._lock:
+            held = own() if self._active else 0
+            self._most = max(self._most, held)
             if self._active and not self._loading:  # whose the bytes are is known only once all are loaded
-                share = max(0, own() - self._base_own - self._load) // len(self._active)
+                share = max(0, held - self._base_own - self._load) // len(self._active)
                 for job in self._active:
                     job.peak = max(job.peak, share)
                     job.beside = max(job.beside, len(self._active) - 1)

@@ -12,14 +12,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tasks import children
-from tasks.children import ChildDied
+from tasks.children import ChildDied, KillWatch
 from tasks.config import Config
+from tasks.engine import patience
 from tasks.engine.meter import Usage
+from tasks.engine.patience import UNLIMITED, Allowed, Verdict, Vigil
 from tasks.engine.spec import Spec
 from tasks.errors import StenoboxError
 from tasks.jobs import Stage
@@ -44,6 +46,14 @@ class Canceled(Exception):
     """The request was stopped because its owner asked."""
 
 
+@dataclass(slots=True)
+class _Asked:
+    """A request inside the engine. on_memory is told what the engine holds, in bytes."""
+
+    on_memory: Callable[[int], None]
+    inbox: queue.SimpleQueue[dict[str, Any]] = field(default_factory=queue.SimpleQueue)
+
+
 class EngineProcess:
     """A spawned engine. Usable at once: requests wait inside it until the model is loaded."""
 
@@ -53,10 +63,15 @@ class EngineProcess:
         self.idle_since = time.monotonic()
         self.loaded = threading.Event()
         self._numbers = itertools.count(1)
-        self._inboxes: dict[int, queue.SimpleQueue[dict[str, Any]]] = {}
+        self._inboxes: dict[int, _Asked] = {}
         self._sending = threading.Lock()
         self._deliberate = False
         self._broken: str | None = None
+        self._hung: Verdict | None = None
+        self._cause = "engine_crashed"
+        self._victims: frozenset[int] = frozenset()
+        self._vigil = Vigil(patience.PATIENCE)
+        self._kills = KillWatch()
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = children.spawn(
@@ -68,6 +83,7 @@ class EngineProcess:
         self._connection = ours
         self._dead = threading.Event()
         threading.Thread(target=self._listen, daemon=True, name=f"engine-{self.pid}").start()
+        threading.Thread(target=self._watch, daemon=True, name=f"watch-{self.pid}").start()
         logger.info("engine %d started for model %s, %d slots", self.pid, spec.model, spec.slots)
 
     @property
@@ -86,12 +102,16 @@ class EngineProcess:
         on_progress: Callable[[Stage, float], None],
         find_aligner: Callable[[str], tuple[str | None, str | None]],
         on_start: Callable[[Callable[[], None]], None],
+        on_memory: Callable[[int], None] = lambda _: None,
+        allowed: Allowed = UNLIMITED,
     ) -> Recognized:
-        """Transcribe a file of samples; see `Recognizer.transcribe`. on_start receives a function that cancels.
+        """Transcribe a file of samples; see `Recognizer.transcribe`. on_start receives a function that cancels;
+        on_memory what the engine holds, in bytes, every second; allowed: how long it may take.
 
-        Raises Canceled, StenoboxError, and ChildDied when the engine died, deliberate if we ended it.
+        Raises Canceled, StenoboxError, and ChildDied when the engine died, deliberate if we ended it for the sake of
+        others.
         """
-        with self._inbox() as (number, inbox):
+        with self._inbox(on_memory, allowed) as (number, inbox):
             self._send(op="transcribe", id=number, sound=str(sound), language=language)
             on_start(lambda: self._cancel(number))
             while True:
@@ -103,6 +123,7 @@ class EngineProcess:
                     case "aligner":
                         with self._or_abandon(number, inbox):
                             folder, note = find_aligner(message["language"])
+                        self._vigil.progressed(number)
                         self._send(op="aligner", id=number, folder=folder, note=note)
                     case "done":
                         return Recognized(message["transcript"], message["note"], Usage(**message["usage"]))
@@ -111,7 +132,7 @@ class EngineProcess:
                     case "canceled":
                         raise Canceled
                     case "died":
-                        raise ChildDied("engine", message["ending"], deliberate=self._deliberate)
+                        raise self._obituary(number)
 
     def stop(self) -> None:
         """Ask it to leave, and see to it. Returns when it is gone."""
@@ -152,38 +173,81 @@ class EngineProcess:
             raise
 
     @contextmanager
-    def _inbox(self) -> Iterator[tuple[int, queue.SimpleQueue[dict[str, Any]]]]:
-        number, inbox = next(self._numbers), queue.SimpleQueue[dict[str, Any]]()
-        self._inboxes[number] = inbox
+    def _inbox(
+        self, on_memory: Callable[[int], None], allowed: Allowed
+    ) -> Iterator[tuple[int, queue.SimpleQueue[dict[str, Any]]]]:
+        number, asked = next(self._numbers), _Asked(on_memory)
+        self._inboxes[number] = asked
+        self._vigil.began(number, allowed)
         if self._dead.is_set():  # it died before anyone would tell this inbox
-            inbox.put(self._obituary())
+            asked.inbox.put(self._last_words())
         try:
-            yield number, inbox
+            yield number, asked.inbox
         finally:
+            self._vigil.ended(number)
             del self._inboxes[number]
 
     def _listen(self) -> None:
         try:
             for line in self._connection.makefile("rb"):
-                message = json.loads(line)
-                if message["event"] == "ready":
-                    self.loaded.set()
-                elif message["event"] == "broken":
-                    self._broken = message["message"]
-                elif inbox := self._inboxes.get(message["id"]):
-                    inbox.put(message)
+                self._hear(json.loads(line))
         except (OSError, ValueError):  # torn line of a killed engine
             logger.debug("engine %d: connection broke", self.pid, exc_info=True)
         self._process.wait()
+        self._cause = self._kills.cause(self._process.returncode)
+        self._victims = frozenset(self._inboxes)
         self._dead.set()
-        for inbox in list(self._inboxes.values()):
-            inbox.put(self._obituary())
+        for asked in list(self._inboxes.values()):
+            asked.inbox.put(self._last_words())
         self._connection.close()
 
-    def _obituary(self) -> dict[str, Any]:
+    def _hear(self, message: dict[str, Any]) -> None:
+        match message["event"]:
+            case "ready":
+                self._vigil.ready()
+                self.loaded.set()
+            case "broken":
+                self._broken = message["message"]
+            case "beat":
+                self._vigil.beat()
+                for asked in list(self._inboxes.values()):
+                    asked.on_memory(message["held"])
+            case event:
+                self._vigil.progressed(message["id"], waiting=event == "aligner")
+                if known := self._inboxes.get(message["id"]):
+                    known.inbox.put(message)
+
+    def _watch(self) -> None:
+        """See to it that it gets somewhere. What it runs when it doesn't is told so."""
+        before = time.monotonic()
+        while not self._dead.wait(patience.TICK_SECONDS):
+            now = time.monotonic()
+            self._kills.look()
+            verdict = self._vigil.tick(now - before, patience.look(self.pid))
+            before = now
+            if verdict:
+                logger.error("engine %d %s; killing it", self.pid, verdict.how)
+                self._hung = verdict
+                children.kill(self._process)
+                return
+
+    def _last_words(self) -> dict[str, Any]:
         if self._broken:
             return {"event": "failed", "code": "model_missing", "message": self._broken}
-        return {"event": "died", "ending": children.ending(self._process.returncode)}
+        return {"event": "died"}
+
+    def _obituary(self, number: int) -> ChildDied:
+        ending, cause, suspects = children.ending(self._process.returncode), self._cause, self._victims
+        if self._hung:
+            ending, cause, suspects = self._hung.how, "hung", self._hung.guilty
+        return ChildDied(
+            "engine",
+            ending,
+            cause,
+            deliberate=self._deliberate or number not in suspects,
+            beside=len(suspects) - 1,
+            loaded=self.loaded.is_set(),
+        )
 
     def _send(self, **message: Any) -> None:
         try:

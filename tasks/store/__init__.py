@@ -19,6 +19,7 @@ from tasks.store.admission import (
     retry,
 )
 from tasks.store.attempts import (
+    INTERRUPTED,
     Attempt,
     cancel_if_owned,
     claim_next,
@@ -32,7 +33,7 @@ from tasks.store.attempts import (
     requeue_if_owned,
 )
 from tasks.store.history import AttemptRecord, Cause, Seen, list_attempts
-from tasks.store.measuring import Sample, add_record, add_sample, list_samples, records
+from tasks.store.measuring import Sample, add_record, add_sample, factor, list_samples, records
 from tasks.store.reading import (
     cancel,
     count_finished,
@@ -46,6 +47,7 @@ from tasks.store.reading import (
 )
 
 __all__ = [
+    "INTERRUPTED",
     "Attempt",
     "AttemptRecord",
     "Cause",
@@ -65,6 +67,7 @@ __all__ = [
     "delete_finished_before",
     "drop_if_receiving",
     "drop_receiving_of_others",
+    "factor",
     "fail_if_owned",
     "finish_if_owned",
     "get",

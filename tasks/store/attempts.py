@@ -33,10 +33,12 @@ WORKER_SILENT = Cause(
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A claim: this worker runs the job until the token goes stale."""
+    """A claim: this worker runs the job until the token goes stale. batch: the most windows it may recognize together,
+    since more of them ran out of memory; None for as many as usual."""
 
     job: Job
     token: str
+    batch: int | None = None
 
 
 def claim_next(database: Database, first: Limits, worker: str, lease: float) -> Attempt | None:
@@ -82,8 +84,9 @@ def claim_next(database: Database, first: Limits, worker: str, lease: float) -> 
         ).first()
         if row is None:
             return None
+        batch = history.smaller_batch(connection, row.id) if row.crashes else None
         history.begin(connection, row.id, token, worker, now)
-    return Attempt(rows.job(row), token)
+    return Attempt(rows.job(row), token, batch)
 
 
 def renew_if_owned(database: Database, beats: Iterable[tuple[str, Stage, float]], lease: float) -> dict[str, bool]:

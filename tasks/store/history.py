@@ -65,6 +65,13 @@ def begin(connection: Connection, job_id: str, token: str, worker: str, now: flo
     )
 
 
+def smaller_batch(connection: Connection, job_id: str) -> int | None:
+    """Half the windows with which memory ran out at this job; None when it did not."""
+    ran_out = (attempts.c.job == job_id) & (attempts.c.cause == "out_of_memory")
+    least: int | None = connection.scalar(sa.select(sa.func.min(attempts.c.batch)).where(ran_out))
+    return None if least is None else max(1, least // 2)
+
+
 def end(
     connection: Connection, which: Any, outcome: State, now: float, cause: Cause | None, seen: Seen = NOTHING_SEEN
 ) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from dataclasses import asdict, dataclass
 
 import sqlalchemy as sa
 
-from tasks.costs import Kind, Record
+from tasks.costs import RECENT, Kind, Record
 from tasks.db import Database, measurements, samples
 
 KEPT_MEASUREMENTS = 1000
@@ -55,6 +56,16 @@ def records(database: Database, model: str) -> list[Record]:
             Record(Kind(model, row.compute_type, row.windows, row.aligned), row.base, row.load, row.job)
             for row in connection.execute(query)
         ]
+
+
+def factor(database: Database, model: str, compute_type: str) -> float | None:
+    """This box's real-time factor with a model on the device that takes such numbers: the median of the last jobs."""
+    m = measurements.c
+    query = sa.select(m.work_seconds / m.audio_seconds).where(m.model == model, m.compute_type == compute_type)
+    with database.read() as connection:
+        rows = connection.scalars(query.where(m.audio_seconds > 0).order_by(m.id.desc()).limit(RECENT))
+        recent = [float(row) for row in rows]
+    return statistics.median(recent) if recent else None
 
 
 def add_sample(database: Database, sample: Sample) -> None:

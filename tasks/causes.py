@@ -1,0 +1,89 @@
+"""Why a try at a job ended before its end, in a code and a sentence for people: what happened, where, and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from tasks.children import ChildDied
+from tasks.errors import StenoboxError
+from tasks.jobs import Stage
+from tasks.store import Cause
+
+_DOING = {
+    Stage.DOWNLOAD: "fetching what it needs",
+    Stage.DECODE: "reading the file",
+    Stage.TRANSCRIBE: "transcribing",
+    Stage.ALIGN: "timing the words",
+    Stage.SAVE: "saving the transcript",
+}
+_ADVICE = {
+    "out_of_memory": "Try a smaller model, lower the limit of jobs at once, or give the box more memory.",
+    "killed": "If nobody did that by hand, the host may have run out of memory: try a smaller model.",
+    "hung": "This recording may be what stops it: convert the file, or try another model.",
+}
+_CRASHED = "This recording may be what breaks it: convert the file, or try a smaller model."
+_HOW_OFTEN = {
+    "out_of_memory": "ran out of memory",
+    "killed": "was killed",
+    "engine_crashed": "crashed",
+    "hung": "hung",
+}
+
+PRESSURE = Cause(
+    "memory_pressure",
+    "Memory became short, and it was the newest of what ran, so it was stopped before the box fell over.",
+)
+PRESSED_SENTENCE = (
+    "Memory ran out several times while this recording was worked on, and it was stopped before the box fell over. "
+    "Try a smaller model, lower the limit of jobs at once, or give the box more memory."
+)
+
+
+def smaller(now: int, usual: int) -> str:
+    """A note on a job that was done with fewer windows at once."""
+    return f"Memory ran out at first, so less of it was recognized at a time: {now} × 30 s instead of {usual} × 30 s."
+
+
+def of_death(death: ChildDied, stage: Stage) -> Cause:
+    """Of a child that ended while it ran the job at that stage."""
+    doing = _DOING[stage] if death.loaded else "loading the model"
+    if death.deliberate:
+        return Cause("engine_ended", "The engine had to be ended because of another recording that was in it.")
+    match death.cause:
+        case "out_of_memory":
+            how = f"ran out of memory while {doing}, and the system ended it"
+        case "killed":
+            how = f"{death.ending} from outside while {doing}"
+        case "hung":
+            how = f"hung while {doing}: it {death.ending}, and was ended"
+        case _:
+            how = f"{death.ending} while {doing}"
+    return Cause(death.cause, f"The {death.who} {how}.{_beside(death.beside)}", charged=True)
+
+
+def of_gpu(error: StenoboxError, stage: Stage) -> Cause:
+    """Of an engine that lives on although memory ran out: a GPU's."""
+    return Cause("out_of_memory", f"{error.message[:-1]} while {_DOING[stage]}.", charged=True)
+
+
+def verdict(codes: Sequence[str], last: Cause) -> str:
+    """What a job says that is given up. codes: of its charged tries, the last one included."""
+    counted = Counter(codes)
+    times = [f"{_HOW_OFTEN.get(code, 'ended early')} {_times(n)}" for code, n in counted.items()]
+    tried = f"Tried {_times(len(codes))}: the process that ran it {_and(times)}. " if len(codes) > 1 else ""
+    return f"{tried}{'At last: ' if tried else ''}{last.sentence} {_ADVICE.get(last.code, _CRASHED)}"
+
+
+def _beside(others: int) -> str:
+    if not others:
+        return ""
+    return f" {others} other recording{' was' if others == 1 else 's were'} in it, and any of them may be the cause."
+
+
+def _times(number: int) -> str:
+    return {1: "once", 2: "twice"}.get(number, f"{number} times")
+
+
+def _and(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))

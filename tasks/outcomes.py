@@ -1,0 +1,83 @@
+"""What becomes of a job by how its attempt ended: the one change of its row, to be made once the database can."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+
+from tasks import causes, store
+from tasks.children import ChildDied
+from tasks.db import Database
+from tasks.errors import StenoboxError
+from tasks.jobs import MAX_CRASHES, Job
+from tasks.running import Reason, Running
+from tasks.store import Cause
+
+Change = Callable[[], Job | None]
+"""Makes the change; the job as it is then, None when it was no longer ours."""
+
+
+class Outcomes:
+    """Of one worker's attempts."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._pressed: Counter[str] = Counter()
+
+    def forget(self, job_id: str) -> None:
+        """The job has finished."""
+        del self._pressed[job_id]
+
+    def of(self, outcome: Exception, running: Running) -> Change:
+        """An attempt ended by that exception: a child's death is charged and tried again, a plain no is the job's end,
+        and what was stopped is what it was stopped for."""
+        if running.reason is not None:
+            return self._stopped(running.reason, running)
+        match outcome:
+            case ChildDied():
+                cause = causes.of_death(outcome, running.stage)
+            case StenoboxError(code="out_of_memory"):
+                cause = causes.of_gpu(outcome, running.stage)
+            case StenoboxError():
+                return partial(
+                    store.fail_if_owned, self._database, running.token, outcome.code, outcome.message, running.seen
+                )
+            case _:
+                cause = store.INTERRUPTED
+        if cause.charged:
+            return partial(self._charge, running, cause)
+        return partial(store.requeue_if_owned, self._database, running.token, cause, running.seen)
+
+    def _charge(self, running: Running, cause: Cause) -> Job | None:
+        charged = [tried.cause or "" for tried in store.list_attempts(self._database, running.job.id) if tried.charged]
+        codes = [*charged[len(charged) - running.job.crashes :], cause.code]
+        return store.requeue_crashed_if_owned(
+            self._database, running.token, cause.code, cause.sentence, running.seen, causes.verdict(codes, cause)
+        )
+
+    def _stopped(self, reason: Reason, running: Running) -> Change:
+        token, seen = running.token, running.seen
+        match reason:
+            case Reason.CANCELED:
+                return partial(store.cancel_if_owned, self._database, token, seen)
+            case Reason.DRAINING:
+                return partial(store.requeue_if_owned, self._database, token, store.INTERRUPTED, seen)
+            case Reason.PRESSURE:
+                return self._pressed_out(running)
+            case Reason.LOST:
+                return lambda: None
+
+    def _pressed_out(self, running: Running) -> Change:
+        """Without charge, unless memory ran out at it again and again: then it is likely what needs too much."""
+        self._pressed[running.job.id] += 1
+        if self._pressed[running.job.id] <= MAX_CRASHES:
+            return partial(store.requeue_if_owned, self._database, running.token, causes.PRESSURE, running.seen)
+        return partial(
+            store.requeue_crashed_if_owned,
+            self._database,
+            running.token,
+            "out_of_memory",
+            causes.PRESSED_SENTENCE,
+            running.seen,
+        )

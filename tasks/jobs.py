@@ -64,6 +64,10 @@ class Stage(StrEnum):
 MAX_CRASHES = 3
 """A job whose processes died unexplained this often is failed: it is likely what kills them."""
 
+FORGIVEN_LOSSES = 10
+"""A job whose worker was ended in the middle of it that often in a row is charged a crash each further time: machines
+are restarted, but not for ever at the same job."""
+
 _ID = re.compile(r"[0-9a-f]{32}")
 
 

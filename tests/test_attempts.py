@@ -12,7 +12,7 @@ from test_store import IF_OWNED, Clock, clock  # noqa: F401  a fixture
 
 from tasks import store
 from tasks.db import Database, attempts
-from tasks.jobs import MAX_CRASHES, Stage, State
+from tasks.jobs import FORGIVEN_LOSSES, MAX_CRASHES, Stage, State
 from tasks.store import AttemptRecord, Cause, Seen
 
 SEEN = Seen(Stage.ALIGN, 1234, 4)
@@ -165,6 +165,34 @@ def test_a_stale_token_writes_no_record(database: Database, name: str) -> None:
     before = everything(database)
     IF_OWNED[name](database, token)
     assert everything(database) == before
+
+
+def test_a_job_that_loses_its_worker_again_and_again_is_not_tried_for_ever(
+    database: Database,
+    clock: Clock,  # noqa: F811
+) -> None:
+    """As where memory runs out and the kernel takes the whole container."""
+    job_id, other = queued(database), queued(database)
+    for _ in range(FORGIVEN_LOSSES):
+        claim(database)
+        store.requeue_all_running(database)
+    job = store.get(database, job_id)
+    assert job is not None
+    assert (job.state, job.crashes) == (State.QUEUED, 0)
+    for crashes in range(1, MAX_CRASHES):
+        claim(database)
+        clock.now += 60
+        assert [job.crashes for job in store.requeue_expired(database)] == [crashes]
+    claim(database)
+    assert store.claim_next(database, ROOMY, "worker", 30) is None  # it runs alone
+    assert store.requeue_all_running(database) == []
+    job = store.get(database, job_id)
+    assert job is not None
+    assert job.error is not None
+    assert (job.state, job.crashes, job.error.code) == (State.FAILED, MAX_CRASHES, "worker_lost")
+    assert "again and again" in job.error.message
+    assert store.list_attempts(database, job_id)[-1].charged
+    assert store.list_attempts(database, other) == []
 
 
 def test_tries_go_with_their_job(database: Database, clock: Clock) -> None:  # noqa: F811

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from tasks.capacity import Limits
 from tasks.errors import StenoboxError
 from tasks.jobs import Failure, Job, Params, Source, Stage, State
 from webapp import paths, templating
+from webapp.stories import Told
 
 HOSTILE = "\u202egpj.<script>alert(1)</script>\" onmouseover='alert(1)' " + "x" * 300
 NOW = 1_795_400_000.0
@@ -80,8 +82,8 @@ def render_index(*jobs: Job, **context: Any) -> str:
     return render("jobs/index.html", **(groups | page | context))
 
 
-def render_job(job: Job, transcript: dict[str, Any] | None = None) -> str:
-    return render("jobs/show.html", job=job, transcript=transcript)
+def render_job(job: Job, transcript: dict[str, Any] | None = None, tries: Sequence[Told] = ()) -> str:
+    return render("jobs/show.html", job=job, transcript=transcript, tries=tries)
 
 
 class Markup(HTMLParser):
@@ -189,7 +191,6 @@ def test_a_hostile_name_is_only_text(state: State) -> None:
         (make_job(State.QUEUED, queue_position=None), ["Waiting for a slot"]),
         (make_job(State.RUNNING), ["Transcribing", "29%", "Cancel"]),
         (make_job(State.RUNNING, stage=None), ["Starting"]),
-        (make_job(State.RUNNING, attempts=2), ["attempt 2"]),
         (make_job(State.RUNNING, cancel_requested=True), ["Stopping"]),
         (make_job(State.COMPLETED), ["Completed", "10× real time", "10:00", "Really delete"]),
         (make_job(State.COMPLETED, note="No speech found."), ["No speech found."]),
@@ -201,6 +202,10 @@ def test_row_and_page_tell_the_state(job: Job, words: list[str]) -> None:
     for html in (render_index(job), render_job(job)):
         text = Markup(html).text
         assert [word for word in words if word not in text] == []
+
+
+def test_a_row_tells_of_a_second_attempt() -> None:
+    assert "attempt 2" in Markup(render_index(make_job(State.RUNNING, attempts=2))).text
 
 
 def test_a_job_being_canceled_can_not_be_canceled_again() -> None:
@@ -216,9 +221,17 @@ def test_a_page_polls_until_its_job_is_finished(state: State) -> None:
 
 def test_the_page_shows_the_transcript_with_its_downloads() -> None:
     job = make_job(State.COMPLETED, crashes=1, attempts=2)
-    html = render_job(job, TRANSCRIPT)
+    tries = [
+        Told("First try", NOW, 185.0, Stage.ALIGN, 5 * 2**30, "The engine crashed <b>."),
+        Told("Second try", NOW, None, None, None, ""),
+    ]
+    html = render_job(job, TRANSCRIPT, tries)
     page = Markup(html)
-    for words in ("0:00 Hello.", "1:02 <b>Bye.</b>", "English", "attempt 2", "died once"):
+    told = (
+        "First try 23 Nov 2026, 02:13 UTC, 3 min 5 s, timing each word, 5.0 GiB of memory The engine crashed <b>.",
+        "Second try 23 Nov 2026, 02:13 UTC",
+    )
+    for words in ("0:00 Hello.", "1:02 <b>Bye.</b>", "English", *told):
         assert words in page.text
     assert page.text.count("Hello.") == 1
     assert [a["href"] for t, a in page.tags if t == "a" and "download" in a] == [

@@ -15,6 +15,7 @@ from tasks.jobs import Job, State
 from tasks.languages import NAMES
 from webapp.api import FIELDS, box_of, transcript_response
 from webapp.errors import headers
+from webapp.stories import tell
 from webapp.submitters import submitter_of
 from webapp.templating import templates
 from webapp.uploads import read_form
@@ -108,7 +109,7 @@ def show(request: Request) -> Response:
             transcript = box.transcript(job)
         except StenoboxError:  # its file is gone: the page says so instead of failing
             transcript = None
-    context = {"job": job, "transcript": transcript}
+    context = {"job": job, "transcript": transcript, "tries": tell(job, store.list_attempts(box.database, job.id))}
     return page_or_partial(request, "jobs/show.html", "jobs/_job.html", context, lambda: {})
 
 

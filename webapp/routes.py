@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.routing import BaseRoute, Mount, Route
 
-from webapp import api, capacity_api, limits_page, pages, settings_api
+from webapp import api, attempts_api, capacity_api, limits_page, pages, settings_api
 from webapp.assets import Static
 
 routes: list[BaseRoute] = [
@@ -28,6 +28,7 @@ routes: list[BaseRoute] = [
     Route("/api/v1/jobs/{id}/cancel", api.cancel_job, methods=["POST"]),
     Route("/api/v1/jobs/{id}/retry", api.retry_job, methods=["POST"]),
     Route("/api/v1/jobs/{id}/transcript", api.show_transcript),
+    Route("/api/v1/jobs/{id}/attempts", attempts_api.list_attempts),
     Route("/api/v1/capacity", capacity_api.show_capacity),
     Route("/api/v1/settings", settings_api.show_settings, methods=["GET"]),
     Route("/api/v1/settings", settings_api.change_settings, methods=["PATCH"]),

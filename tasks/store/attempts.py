@@ -13,22 +13,22 @@ from sqlalchemy.engine import Connection
 
 from tasks.capacity import Limits
 from tasks.db import Database, jobs
-from tasks.jobs import MAX_CRASHES, Job, Stage, State
+from tasks.jobs import FORGIVEN_LOSSES, MAX_CRASHES, Job, Stage, State
 from tasks.store import history, rows
 from tasks.store.admission import read_limits
-from tasks.store.history import NOTHING_SEEN, Cause, Seen
+from tasks.store.history import LOST, NOTHING_SEEN, Cause, Seen
 
 _RELEASED: dict[str, Any] = dict(token=None, worker=None, lease_until=None)
 """What every row carries once nobody owns it."""
 
 CANCELED = Cause("canceled", "A person stopped it.")
 INTERRUPTED = Cause("interrupted", "Stenobox was being stopped, so it was put back in line.")
-WORKER_GONE = Cause(
-    "worker_lost", "Stenobox itself was ended in the middle of it: killed, or restarted with its machine."
+WORKER_GONE = Cause(LOST, "Stenobox itself was ended in the middle of it: killed, or restarted with its machine.")
+_TOO_OFTEN = (
+    "Stenobox was ended in the middle of this recording again and again, until it was given up. If nobody did that by "
+    "hand, the machine runs out of memory: try a smaller model, or give the box more of it."
 )
-WORKER_SILENT = Cause(
-    "worker_lost", "The worker that ran it fell silent for longer than its lease, so it was put back in line."
-)
+WORKER_SILENT = Cause(LOST, "The worker that ran it fell silent for longer than its lease, so it was put back in line.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,16 +167,8 @@ def requeue_crashed_if_owned(
     final: what the failed job says instead of `message`, which tells of this try alone.
     """
     with database.write() as connection:
-        last = connection.scalar(sa.select(jobs.c.crashes).where(_owned(token)))
-        if last is None:
-            return None
-        if last + 1 >= MAX_CRASHES:
-            values = _RELEASED | dict(state=State.FAILED, finished_at=time.time(), stage=None, crashes=last + 1)
-            values |= dict(error_message=final or message)
-        else:
-            values = rows.back_in_line(jobs.c.attempts) | dict(crashes=last + 1, error_message=message)
-        cause = Cause(code, message, charged=True)
-        return _interrupt(connection, _owned(token), values | dict(error_code=code), cause, seen)[0]
+        changed = _charge(connection, _owned(token), Cause(code, message, charged=True), final or message, seen)
+        return changed[0] if changed else None
 
 
 def requeue_all_running(database: Database) -> list[Job]:
@@ -191,8 +183,25 @@ def requeue_expired(database: Database) -> list[Job]:
 
 def _rescue(database: Database, which: Any, cause: Cause) -> list[Job]:
     with database.write() as connection:
-        changed = _interrupt(connection, which, rows.back_in_line(jobs.c.attempts), cause)
+        changed: list[Job] = []
+        for job_id, times in history.losses(connection, which).items():
+            if times >= FORGIVEN_LOSSES:
+                charged = Cause(cause.code, cause.sentence, charged=True)
+                changed += _charge(connection, which & (jobs.c.id == job_id), charged, _TOO_OFTEN)
+        changed += _interrupt(connection, which, rows.back_in_line(jobs.c.attempts), cause)
     return [job for job in changed if job.state == State.QUEUED]
+
+
+def _charge(connection: Connection, which: Any, cause: Cause, final: str, seen: Seen = NOTHING_SEEN) -> list[Job]:
+    """One more crash for the one job that is meant. final: what it says if that was the last one allowed."""
+    last = connection.scalar(sa.select(jobs.c.crashes).where(which))
+    if last is None:
+        return []
+    if last + 1 >= MAX_CRASHES:
+        values = _RELEASED | dict(state=State.FAILED, finished_at=time.time(), stage=None, error_message=final)
+    else:
+        values = rows.back_in_line(jobs.c.attempts) | dict(error_message=cause.sentence)
+    return _interrupt(connection, which, values | dict(crashes=last + 1, error_code=cause.code), cause, seen)
 
 
 def _interrupt(

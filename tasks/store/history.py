@@ -25,6 +25,7 @@ class Seen:
 
 
 NOTHING_SEEN = Seen()
+LOST = "worker_lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,18 @@ def smaller_batch(connection: Connection, job_id: str) -> int | None:
     ran_out = (attempts.c.job == job_id) & (attempts.c.cause == "out_of_memory")
     least: int | None = connection.scalar(sa.select(sa.func.min(attempts.c.batch)).where(ran_out))
     return None if least is None else max(1, least // 2)
+
+
+def losses(connection: Connection, which: Any) -> dict[str, int]:
+    """How many of the last tries in a row lost their worker: for each job that `which` names, the running try not
+    counted."""
+    other = attempts.alias("other")
+    last = sa.select(sa.func.coalesce(sa.func.max(other.c.number), 0)).where(
+        other.c.job == attempts.c.job, other.c.cause.is_distinct_from(LOST), other.c.ended_at.is_not(None)
+    )
+    query = sa.select(attempts.c.job, sa.func.count()).group_by(attempts.c.job)
+    query = query.where(attempts.c.job.in_(sa.select(jobs.c.id).where(which)), attempts.c.cause == LOST)
+    return {row[0]: row[1] for row in connection.execute(query.where(attempts.c.number > last.scalar_subquery()))}
 
 
 def end(

@@ -78,7 +78,9 @@ def verdict(codes: Sequence[str], last: Cause) -> str:
 def _beside(others: int) -> str:
     if not others:
         return ""
-    return f" {others} other recording{' was' if others == 1 else 's were'} in it, and any of them may be the cause."
+    if others == 1:
+        return " Another recording was in it, and either may be the cause."
+    return f" {others} other recordings were in it, and any of them may be the cause."
 
 
 def _times(number: int) -> str:

@@ -176,7 +176,7 @@ def test_no_accepted_job_is_lost_and_none_is_done_twice(served: Served, tmp_path
     assert {row["state"] for row in rows.values()} <= set(FINISHED)
     for row in rows.values():
         if row["state"] != "completed":
-            assert (row["state"], row["error_code"], row["crashes"]) == ("failed", "engine_crashed", MAX_CRASHES)
+            assert (row["state"], row["error_code"], row["crashes"]) == ("failed", "killed", MAX_CRASHES)
     assert states["completed"] >= SUBMISSIONS * 0.9
     assert sum(killed.values()) >= 5
 

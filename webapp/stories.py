@@ -16,8 +16,8 @@ _ORDINALS = ("First", "Second", "Third", "Fourth", "Fifth", "Sixth", "Seventh", 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One try. seconds: how long it took, None while it runs; stage: where it ended, None if it got to its end; peak:
-    bytes of memory; sentence: "" when there is nothing to add."""
+    """One try. seconds: how long it took, None while it runs; stage: where it ended, None if it got to its end or the
+    sentence says so; peak: bytes of memory; sentence: "" when there is nothing to add."""
 
     title: str
     started_at: float
@@ -37,7 +37,8 @@ def tell(job: Job, tries: Sequence[AttemptRecord]) -> list[Told]:
 def _told(job: Job, one: AttemptRecord, after: AttemptRecord | None) -> Told:
     title = f"{_ORDINALS[one.number - 1]} try" if one.number <= len(_ORDINALS) else f"Try {one.number}"
     seconds = None if one.ended_at is None else max(0.0, one.ended_at - one.started_at)
-    stage = None if one.outcome in (None, State.COMPLETED) else one.stage
+    told_where = one.charged or one.outcome in (None, State.COMPLETED)  # a crash's sentence says where
+    stage = None if told_where else one.stage
     return Told(title, one.started_at, seconds, stage, one.peak_bytes, _sentence(job, one, after))
 
 
@@ -46,7 +47,7 @@ def _sentence(job: Job, one: AttemptRecord, after: AttemptRecord | None) -> str:
         return "Running now."
     if one.outcome == State.COMPLETED:
         return "It went through."
-    if one.outcome == State.FAILED and job.error and job.error.message == one.sentence:
+    if one.outcome == State.FAILED and job.error and (one.sentence or "") in job.error.message:
         return ""  # the page says so above
     return f"{one.sentence or ''} {_next(job, one, after)}".strip()
 

@@ -22,13 +22,13 @@ _RELEASED: dict[str, Any] = dict(token=None, worker=None, lease_until=None)
 """What every row carries once nobody owns it."""
 
 CANCELED = Cause("canceled", "A person stopped it.")
-INTERRUPTED = Cause("interrupted", "Stenobox was being stopped, so it was put back in line.")
+INTERRUPTED = Cause("interrupted", "Stenobox was being stopped.")
 WORKER_GONE = Cause(LOST, "Stenobox itself was ended in the middle of it: killed, or restarted with its machine.")
 _TOO_OFTEN = (
     "Stenobox was ended in the middle of this recording again and again, until it was given up. If nobody did that by "
     "hand, the machine runs out of memory: try a smaller model, or give the box more of it."
 )
-WORKER_SILENT = Cause(LOST, "The worker that ran it fell silent for longer than its lease, so it was put back in line.")
+WORKER_SILENT = Cause(LOST, "The worker that ran it fell silent for longer than its lease.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import unicodedata
@@ -22,6 +23,7 @@ from tasks.languages import NAMES, find_code
 from tasks.lookout import Lookout
 from tasks.planner import Planner
 from tasks.queue import Queue
+from tasks.repeats import Repeat
 from tasks.survey import Survey
 
 logger = logging.getLogger(__name__)
@@ -39,12 +41,14 @@ class Receiving:
     part: media.Part
     limits: Limits
     job: Job | None = None
+    digest: Any = field(default_factory=hashlib.sha256)
 
     def write(self, data: bytes | bytearray) -> None:
         """Blocks on the disk. Raises StenoboxError too_large or disk_full."""
         if self.part.size + len(data) > self.limits.max_bytes:
             raise too_large(self.limits)
         self.part.write(data)
+        self.digest.update(data)
 
     def queue(self, params: Params, name: str | None = None) -> Job:
         """All bytes are here: once this returns, the job survives any crash. Raises StenoboxError."""
@@ -55,7 +59,8 @@ class Receiving:
         except StenoboxError:
             self.box.get(self.job_id)  # deleted meanwhile, and its folder with it: that is what to say
             raise
-        source = replace(self.source, bytes=self.part.size, name=clean_name(name or self.source.name))
+        name, sha256 = clean_name(name or self.source.name), self.digest.hexdigest()
+        source = replace(self.source, bytes=self.part.size, name=name, sha256=sha256)
         job = store.queue_if_receiving(self.box.database, self.job_id, source, params)
         if job is None:
             raise StenoboxError("not_found", "The job was deleted while its recording arrived.")
@@ -120,19 +125,31 @@ class Box:
 
     @contextmanager
     def receive(
-        self, name: str, size: int | None = None, kind: str = "upload", submitter: str = "", asker: str = ""
-    ) -> Iterator[Receiving]:
+        self,
+        name: str,
+        size: int | None = None,
+        kind: str = "upload",
+        submitter: str = "",
+        asker: str = "",
+        key: str = "",
+    ) -> Iterator[Receiving | Repeat]:
         """Take a place and a folder for a recording. Both are given back unless it was queued inside the block.
 
         name: the uploader's own; size: bytes as announced, None if unknown; submitter: whose it is; asker: who is told
-        when to come back. Raises the refusal.
+        when to come back; key: the submitter's own name for this submission (see `repeats`), whose second use takes no
+        place and leads to the same job. Raises the refusal.
         """
         self._give_back()
         source = Source(kind, clean_name(name), size)
         limits = self.limits()
         first, request = self.planner.first(), self.request(size, "")
         try:
-            job_id = store.admit(self.database, first, request, source, self.receiver, submitter)
+            job_id = store.admit(self.database, first, request, source, self.receiver, submitter, key)
+        except store.KeyTaken:
+            repeat = Repeat(self.database, submitter, key)
+            repeat.begin(size)
+            yield repeat
+            return
         except StenoboxError as refusal:
             if refusal.code == "queue_full":
                 self.lookout.check_again(size, submitter, asker)

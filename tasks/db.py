@@ -57,10 +57,24 @@ jobs = sa.Table(
     sa.Column("submitter", sa.String(64), nullable=False, server_default=sa.text("''")),
     sa.Column("turn", sa.Integer, nullable=False, server_default=sa.text("0")),
     sa.Column("work_seconds", sa.Float),
+    sa.Column("source_sha256", sa.String(64)),
+    sa.Column("media_removed_at", sa.Float),
     # The states are literals here and in every query that counts them: a bound IN (?, ?) can't use a partial index.
     sa.Index("jobs_active", "state", "turn", "queued_at", "id", sqlite_where=sa.text("finished_at IS NULL")),
     sa.Index("jobs_created", "created_at", "id"),
     sa.Index("jobs_finished", "finished_at", sqlite_where=sa.text("finished_at IS NOT NULL")),
+    sa.Index("jobs_same", "source_sha256", sqlite_where=sa.text("source_sha256 IS NOT NULL")),
+)
+
+idempotency_keys = sa.Table(
+    "idempotency_keys",
+    metadata,
+    sa.Column("submitter", sa.String(64), primary_key=True),
+    sa.Column("key", sa.String(255), primary_key=True),
+    sa.Column("job_id", sa.String(32), nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("accepted", sa.Boolean, nullable=False),
+    sa.Index("idempotency_keys_job", "job_id"),
 )
 
 attempts = sa.Table(

@@ -84,12 +84,13 @@ def is_id(text: str) -> bool:
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where the media came from. name is the uploader's own and only ever data. bytes: size; seconds: duration,
-    known once decoded."""
+    known once decoded; sha256: of its bytes, in hex, None where they were not counted as they came."""
 
     type: str
     name: str
     bytes: int | None = None
     seconds: float | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from tasks import __version__, store
 from tasks.actions import Box
 from tasks.errors import StenoboxError
 from tasks.jobs import Job, State, is_id
+from tasks.repeats import Repeat
 from tasks.transcripts import find_format
 from webapp.resources import job_json
 from webapp.uploads import read_form
@@ -41,8 +42,14 @@ async def create_transcription(request: Request) -> Response:
             return form.uploads[0].receiving.queue(params, form.uploads[0].name)
 
         job = await run_in_threadpool(queue)
-    body = await run_in_threadpool(lambda: _json(box, box.get(job.id)))
-    return JSONResponse(body, 202, headers={"Location": f"/api/v1/jobs/{job.id}"})
+        repeated = isinstance(form.uploads[0].receiving, Repeat)
+    return await run_in_threadpool(accepted, box, job, repeated)
+
+
+def accepted(box: Box, job: Job, repeated: bool = False) -> Response:
+    """202 with the job and where to ask for it. repeated: whether an earlier request with the same key began it."""
+    headers = {"Location": f"/api/v1/jobs/{job.id}"} | ({"Idempotency-Replayed": "true"} if repeated else {})
+    return JSONResponse(_json(box, box.get(job.id)), 202, headers=headers)
 
 
 def list_jobs(request: Request) -> Response:

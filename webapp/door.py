@@ -47,6 +47,7 @@ class Door:
             sent.get(b"content-type", b"").startswith(b"multipart/form-data; boundary=")
             and b"origin" not in sent
             and b"sec-fetch-site" not in sent
+            and b"idempotency-key" not in sent  # its job may have been accepted before
             and host_of(sent.get(b"host", b"").decode("latin-1")) in self.hosts
         )
 

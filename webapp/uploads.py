@@ -15,8 +15,10 @@ from python_multipart.exceptions import FormParserError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
+from tasks import store
 from tasks.actions import Box, Receiving
 from tasks.errors import StenoboxError
+from tasks.repeats import HEADER, Repeat, check_key
 from webapp.submitters import asker_of, submitter_of
 
 STALL_SECONDS = 60.0
@@ -27,13 +29,15 @@ FIELD_BYTES = 4096
 FORM_BYTES = 80 * 1024
 """What the form around a file adds to the length of the request, at most."""
 HEADER_BYTES = 4096
+SETTLE_SECONDS, SETTLE_EVERY = 20.0, 0.1
+"""How long a repeat waits for the first one with its key to arrive, and how often it looks."""
 
 
 @dataclass
 class Upload:
     """One file of the form: the place it got and the name its sender gave it."""
 
-    receiving: Receiving
+    receiving: Receiving | Repeat
     name: str
 
 
@@ -56,22 +60,46 @@ async def read_form(request: Request, box: Box, *, allowed: tuple[str, ...], sev
     boundary = _boundary(request)
     size = None if several else announced(request.headers.get("content-length", "").encode("latin-1"))
     submitter, asker = submitter_of(request), asker_of(request)
-    if box.lookout.must_look(submitter):
-        await run_in_threadpool(box.lookout.look, submitter)
-    box.lookout.check(size, submitter=submitter, asker=asker)
+    key = "" if several else key_of(request)
+    if not (key != "" and await run_in_threadpool(is_known, box, submitter, key)):
+        if box.lookout.must_look(submitter):
+            await run_in_threadpool(box.lookout.look, submitter)
+        box.lookout.check(size, submitter=submitter, asker=asker)
     stack = ExitStack()
     try:
-        receive = partial(box.receive, submitter=submitter, asker=asker)
+        receive = partial(box.receive, submitter=submitter, asker=asker, key=key)
         first = await run_in_threadpool(stack.enter_context, receive("recording", size))
         reader = _Reader(box, receive, stack, first, boundary, allowed, several)
         async for chunk in _pieces(request):
             await reader.feed(chunk)
-        yield reader.finish()
+        form = reader.finish()
+        for upload in form.uploads:
+            await settle(upload.receiving)
+        yield form
     except ClientDisconnect:
         raise StenoboxError("invalid_request", "The upload broke off before its end. Send it again.") from None
     finally:
         with anyio.CancelScope(shield=True):  # also when the server is being stopped
             await run_in_threadpool(stack.close)
+
+
+def key_of(request: Request) -> str:
+    """The request's Idempotency-Key, "" without one. Raises StenoboxError invalid_value."""
+    return check_key(request.headers.get(HEADER, ""))
+
+
+def is_known(box: Box, submitter: str, key: str) -> bool:
+    """Whether the key stands for a job already: then it is not refused because the box is full."""
+    return store.find_key(box.database, submitter, key) is not None
+
+
+async def settle(receiving: Receiving | Repeat) -> None:
+    """A repeat that came beside the first one with its key waits until that has arrived. Takes no thread meanwhile:
+    the first one needs them to write."""
+    if isinstance(receiving, Repeat):
+        with anyio.move_on_after(SETTLE_SECONDS):
+            while not await run_in_threadpool(receiving.settled):
+                await anyio.sleep(SETTLE_EVERY)
 
 
 def _boundary(request: Request) -> bytes:
@@ -116,9 +144,9 @@ class _Reader:
     def __init__(
         self,
         box: Box,
-        receive: Callable[[str], AbstractContextManager[Receiving]],
+        receive: Callable[[str], AbstractContextManager[Receiving | Repeat]],
         stack: ExitStack,
-        first: Receiving,
+        first: Receiving | Repeat,
         boundary: bytes,
         allowed: tuple[str, ...],
         several: bool,
@@ -126,7 +154,7 @@ class _Reader:
         self._box = box
         self._receive = receive
         self._stack = stack
-        self._spare: Receiving | None = first
+        self._spare: Receiving | Repeat | None = first
         self._allowed = allowed
         self._several = several
         self._form = Form()

@@ -34,6 +34,8 @@ from tasks.store.attempts import (
 )
 from tasks.store.history import AttemptRecord, Cause, Seen, list_attempts
 from tasks.store.measuring import Sample, add_record, add_sample, factor, list_samples, records
+from tasks.store.keys import KeyTaken, find_key, forget_keys
+from tasks.store.measuring import Sample, add_record, add_sample, list_samples, records
 from tasks.store.reading import (
     cancel,
     count_finished,
@@ -52,6 +54,7 @@ __all__ = [
     "AttemptRecord",
     "Cause",
     "Change",
+    "KeyTaken",
     "Sample",
     "Seen",
     "add_record",
@@ -69,7 +72,9 @@ __all__ = [
     "drop_receiving_of_others",
     "factor",
     "fail_if_owned",
+    "find_key",
     "finish_if_owned",
+    "forget_keys",
     "get",
     "guard",
     "ids",

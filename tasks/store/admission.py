@@ -15,7 +15,7 @@ from tasks.capacity import FIRST_GUESS_SECONDS, Limits, Load, Request, changed, 
 from tasks.db import Database, jobs, samples, settings
 from tasks.db import changes as changes_table
 from tasks.jobs import Job, Params, Source, State, new_id
-from tasks.store import rows
+from tasks.store import keys, rows
 
 GUARD_SECONDS = 60.0
 """A sample older than this says nothing about now: its worker is gone."""
@@ -186,15 +186,24 @@ def read_pace(connection: Connection) -> Pace:
 
 
 def admit(
-    database: Database, first: Limits, request: Request, source: Source, receiver: str, submitter: str = ""
+    database: Database,
+    first: Limits,
+    request: Request,
+    source: Source,
+    receiver: str,
+    submitter: str = "",
+    key: str = "",
 ) -> str:
     """Take a place for a job whose bytes are about to arrive; the decision and the row are one transaction.
 
-    receiver: the web process that receives it; submitter: whose it is, for fairness and limits.
-    Returns the new job's id. Raises the refusal.
+    receiver: the web process that receives it; submitter: whose it is, for fairness and limits; key: the submitter's
+    own name for this submission. Returns the new job's id. Raises the refusal, and before it KeyTaken: what was
+    accepted once is not refused because the box is full now.
     """
     job_id = new_id()
     with database.write() as connection:
+        if key:
+            keys.take(connection, submitter, key, job_id)
         refusal = decide(read_limits(connection, first), read_load(connection, submitter), request)
         if refusal is not None:
             raise refusal
@@ -217,8 +226,7 @@ def admit(
 
 def queue_if_receiving(database: Database, job_id: str, source: Source, params: Params) -> Job | None:
     """receiving → queued: all bytes are on disk. None when the job was deleted meanwhile."""
-    return rows.change_one(
-        database,
+    update = (
         sa.update(jobs)
         .where(jobs.c.id == job_id, rows.receiving)
         .values(
@@ -228,9 +236,15 @@ def queue_if_receiving(database: Database, job_id: str, source: Source, params: 
             receiver=None,
             source_name=source.name,
             source_bytes=source.bytes,
+            source_sha256=source.sha256,
             params=asdict(params),
-        ),
+        )
     )
+    with database.write() as connection:
+        row = connection.execute(update.returning(jobs)).first()
+        if row is not None:
+            keys.accept(connection, job_id)
+    return None if row is None else rows.job(row)
 
 
 def drop_if_receiving(database: Database, job_id: str) -> None:

@@ -48,7 +48,7 @@ def job(row: Row[Any], queue_position: int | None = None) -> Job:
         id=row.id,
         kind=row.kind,
         state=State(row.state),
-        source=Source(row.source_type, row.source_name, row.source_bytes, row.source_seconds),
+        source=Source(row.source_type, row.source_name, row.source_bytes, row.source_seconds, row.source_sha256),
         params=Params(**row.params) if row.params else Params(model=""),
         created_at=row.created_at,
         stage=Stage(row.stage) if row.stage else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -57,7 +58,7 @@ def test_a_received_recording_is_queued_and_the_worker_woken(box: Box) -> None:
         job = receiving.queue(Params("demo", "de"))
     assert (job.state, job.source, job.params) == (
         State.QUEUED,
-        Source("upload", "talk.wav", 8),
+        Source("upload", "talk.wav", 8, sha256=hashlib.sha256(b"RIFFWAVE").hexdigest()),
         Params("demo", "de"),
     )
     assert media.source(box.config, job.id).read_bytes() == b"RIFFWAVE"
@@ -70,7 +71,7 @@ def test_the_size_that_counts_is_that_of_the_bytes_and_the_name_may_come_last(bo
     with box.receive("upload", 999) as receiving:
         receiving.write(b"x")
         job = receiving.queue(DEMO, "C:\\fakepath\\late.mp3")
-    assert job.source == Source("upload", "late.mp3", 1)
+    assert job.source == Source("upload", "late.mp3", 1, sha256=hashlib.sha256(b"x").hexdigest())
 
 
 def test_a_box_receives_under_its_own_name(box: Box) -> None:

@@ -2,7 +2,7 @@
 
 A module here imports only modules above it:
 
-    errors  config  jobs  languages  transcripts  machine  nvidia  devices  costs  slots  capacity  promises  db
+    errors  config  jobs  logs  languages  transcripts  machine  nvidia  devices  costs  slots  capacity  promises  db
     store  guard  media  retention  children  decode  models  planner  lookout  survey  engine  synthetic  trial  queue
     running  heartbeat  monitor  causes  outcomes  pipeline  recovery  worker  repeats  actions
 """

@@ -65,6 +65,7 @@ class Receiving:
         if job is None:
             raise StenoboxError("not_found", "The job was deleted while its recording arrived.")
         self.job = job
+        logger.info("job %s: accepted, %d bytes", job.id, self.part.size)
         self.box.queue.wake(job.id)
         return job
 
@@ -233,6 +234,7 @@ class Box:
         job = store.cancel(self.database, self.get(job_id).id)
         if job is None:
             raise _wrong_state(self.get(job_id), "canceled")
+        logger.info("job %s: a person canceled it", job.id)
         self.lookout.forget()
         return job
 
@@ -241,6 +243,7 @@ class Box:
         job = store.retry(self.database, self.planner.first(), self.get(job_id).id)
         if job is None:
             raise _wrong_state(self.get(job_id), "tried again")
+        logger.info("job %s: a person had it tried again", job.id)
         self.queue.wake(job.id)
         return job
 
@@ -249,6 +252,7 @@ class Box:
         if not store.delete(self.database, self.get(job_id).id):
             raise StenoboxError("not_found", "There is no such job. It may have been deleted.")
         media.remove(self.config, job_id)
+        logger.info("job %s: a person deleted it", job_id)
         self.lookout.forget()
 
     def transcript(self, job: Job) -> dict[str, Any]:

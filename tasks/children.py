@@ -28,7 +28,7 @@ STOP_SECONDS = 2.0
 """What a child gets between SIGTERM and SIGKILL."""
 
 # Only what a child needs: no keys, tokens or passwords of the operator's.
-_PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "HOME", "STENOBOX_DATA", "CUDA_VISIBLE_DEVICES",
+_PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "HOME", "STENOBOX_DATA", "STENOBOX_LOG", "CUDA_VISIBLE_DEVICES",
               "LD_LIBRARY_PATH", "SSL_CERT_FILE", "HTTPS_PROXY", "https_proxy", "NO_PROXY",
               "no_proxy", "HF_ENDPOINT", "HF_HUB_OFFLINE")  # fmt: skip
 

@@ -57,6 +57,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     )
     grace: Annotated[float, Meta(ge=1, le=300, description="seconds to leave after SIGTERM", examples=["10"])] = 10.0
 
+    log: Annotated[
+        Literal["auto", "json", "text"],
+        Meta(description="form of the log, auto for text at a terminal and JSON elsewhere", examples=["json"]),
+    ] = "auto"
+
     @property
     def jobs_db(self) -> Path:
         return self.data / "jobs.db"

@@ -177,6 +177,7 @@ class Database:
             sa.URL.create("sqlite", database=str(path)),  # not a string: a folder's name may hold "?" or "%"
             module=sqlite,
             connect_args={"timeout": busy_seconds, "check_same_thread": False},
+            hide_parameters=True,  # an error's text goes into the log; what people sent does not
             pool_size=8,
             max_overflow=32,
         )

@@ -10,18 +10,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import logging
 import resource
 import signal
 import subprocess
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks import children
+from tasks import children, logs
 from tasks.errors import StenoboxError
 
 SAMPLE_RATE = 16_000
@@ -114,6 +114,7 @@ def decode(
 
 def main() -> None:
     children.die_with_parent()
+    logs.begin("decode")
     source, target, max_seconds, deadline = json.loads(sys.argv[1])
     _limit(max_seconds, deadline)
     try:
@@ -127,7 +128,7 @@ def main() -> None:
         message = "The disk filled up while this file was read. Free some space and try again."
         _say(error=["disk_full", message] if full else ["undecodable", UNDECODABLE])
     except Exception:  # what libav makes of a broken header: ValueError, IndexError, … A retry would end the same way
-        traceback.print_exc()
+        logging.getLogger(__name__).warning("job %s: can't be read", Path(source).parent.name, exc_info=True)
         _say(error=["undecodable", UNDECODABLE])
     else:
         _say(sound=asdict(sound))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from tasks import causes, children, devices, machine, media, models, store
+from tasks import causes, children, devices, logs, machine, media, models, store
 from tasks.children import ChildDied
 from tasks.config import Config
 from tasks.costs import Kind, Record, windows
@@ -107,7 +107,7 @@ class Pipeline:
         attempt = store.claim_next(self._database, self._planner.first(), self._worker, self._config.lease)
         if attempt is None:
             return
-        with self._heartbeat.watch(attempt) as running:
+        with logs.about(attempt.job.id), self._heartbeat.watch(attempt) as running:
             logger.info("job %s: attempt %d", attempt.job.id, attempt.job.attempts)
             self._settle(running, self._attempt(running))
         if not self._heartbeat.leaving:

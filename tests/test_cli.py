@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from media_files import holed, make, silence, sound
-from support import SAMPLES, TRUTH, Served, free_port
+from support import SAMPLES, TRUTH, Served, free_port, wait_until
 from web_support import TRANSCRIPT
 
 from tasks import __version__, models
@@ -42,6 +42,7 @@ def run(
     for variable in (*VARIABLES.values(), "PORT"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("STENOBOX_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("STENOBOX_LOG", "text")
     monkeypatch.setattr(os, "execv", None)  # a test process must never become a server
     umask, level, handlers = os.umask(0), logging.getLogger().level, list(logging.getLogger().handlers)
     os.umask(umask)
@@ -67,7 +68,7 @@ def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
     """The command in a process of its own."""
     return subprocess.Popen(
         [*STENOBOX, *map(str, arguments)],
-        env={**os.environ, **environment},
+        env={"STENOBOX_LOG": "text", **os.environ, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -199,8 +200,35 @@ def test_a_second_server_on_the_same_folder_says_so_and_leaves(served: Served) -
 
 def test_the_first_start_says_where_it_is_and_nothing_a_newcomer_would_wonder_about(served: Served) -> None:
     lines = served.log.read_text().splitlines()
-    assert lines[0] == f"Stenobox {__version__} is at {served.url}  (data in {served.data}; Ctrl-C stops it)"
+    assert json.loads(lines[0])["event"] == f"Stenobox {__version__} is at {served.url} (data in {served.data})"
     assert not any("alembic" in line for line in lines)
+
+
+def test_every_line_of_a_real_box_is_json_with_its_job_and_without_secrets(served: Served) -> None:
+    hush = "sk-hush-0123456789"
+    with (SAMPLES / "en-u000.flac").open("rb") as file:
+        job = served.post(
+            "/api/v1/transcriptions?api_key=" + hush,
+            files={"file": ("confidential name.flac", file)},
+            headers={"X-API-Key": hush, "Authorization": f"Bearer {hush}", "Idempotency-Key": hush + "-key"},
+        ).json()
+    done = served.finish(job)
+    assert done["state"] == "completed"
+    text = served.transcript(job, "txt").text.strip()
+
+    def told() -> set[str]:
+        found = [json.loads(line) for line in served.log.read_text().splitlines()]
+        assert all({"time", "level", "process", "event"} <= line.keys() for line in found)
+        return {line["process"] for line in found if line.get("job") == job["id"]}
+
+    wait_until(lambda: told() >= {"web", "worker"})
+    log = served.log.read_text()
+    processes = {json.loads(line)["process"] for line in log.splitlines()}
+    assert {"serve", "supervisor", "web", "worker"} <= processes
+    assert hush not in log
+    assert "confidential name" not in log
+    assert len(text) > 2
+    assert text not in log
 
 
 def test_nobody_else_can_read_what_a_server_writes(served: Served) -> None:

@@ -102,7 +102,7 @@ def test_supervisord_takes_over_this_very_process(config: Config, monkeypatch: p
     become_supervisor(config)
     run = config.data / "run"
     assert Path.cwd() == run
-    command = [sys.executable, "-P", "-m", "supervisor.supervisord", "-n", "-s", "-c", str(run / "supervisord.conf")]
+    command = [sys.executable, "-P", "-m", "webapp.supervised", "-n", "-s", "-c", str(run / "supervisord.conf")]
     assert called == [(sys.executable, command)]
 
 
@@ -165,7 +165,7 @@ def test_a_web_process_that_dies_comes_back(served: Served) -> None:
 
 def test_the_supervisor_listens_to_nobody(served: Served) -> None:
     supervisord = psutil.Process(served.process.pid)
-    assert "supervisor.supervisord" in " ".join(supervisord.cmdline())
+    assert "webapp.supervised" in " ".join(supervisord.cmdline())
     assert supervisord.net_connections() == []
     assert stat.S_IMODE((served.data / "run" / "supervisord.conf").stat().st_mode) == 0o600
     assert supervisor.__doc__

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from tasks import __version__, children, devices, machine
+from tasks import __version__, children, devices, logs, machine
 from tasks import models as models_here
 from tasks.config import VARIABLES, Config, ConfigError, from_env
 from tasks.db import SchemaError, open_database, prepare_data_folder
@@ -16,25 +16,27 @@ from tasks.errors import StenoboxError
 from tasks.queue import Queue
 from tasks.recovery import AlreadyRunning, take_data_folder
 
+logger = logging.getLogger(__name__)
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. Returns the exit status: 0 done, 1 failed, 2 wrong usage or configuration."""
     os.umask(0o077)  # what this program writes is nobody else's business
     options = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {options.command}: %(message)s", stream=sys.stderr)
+    logs.begin(options.command)
     try:
         config = from_env()
         _check(config)
         status: int = options.run(config, options)
         return status
     except ConfigError as error:
-        return _say(str(error), 2)
+        return _say(str(error), 2, options.command)
     except StenoboxError as error:
-        return _say(error.message, 1)
+        return _say(error.message, 1, options.command)
     except (SchemaError, AlreadyRunning) as error:
-        return _say(str(error), 1)
+        return _say(str(error), 1, options.command)
     except KeyboardInterrupt:
-        return _say("stopped", 130)
+        return _say("stopped", 130, options.command)
 
 
 def _check(config: Config) -> None:
@@ -111,13 +113,17 @@ def serve(config: Config, _: argparse.Namespace) -> int:
     try:
         check_port(config)
     except PortTaken as error:
-        return _say(str(error), 1)
+        return _say(str(error), 1, "serve")
     prepare_data_folder(config)
     for name in ("web", "worker"):  # said once, here, instead of in a restart loop
         take_data_folder(config, name).close()
     open_database(config).close()  # upgraded once, here, so that neither process has to
     Queue(config.queue_db).close()  # replaced if damaged: two processes doing that would end with a file each
-    print(f"Stenobox {__version__} is at {address(config)}  (data in {config.data}; Ctrl-C stops it)")
+    os.environ[logs.VARIABLE] = logs.style_of("serve")  # its processes write into pipes
+    if os.environ[logs.VARIABLE] == "json":
+        logger.info("Stenobox %s is at %s (data in %s)", __version__, address(config), config.data)
+    else:
+        print(f"Stenobox {__version__} is at {address(config)}  (data in {config.data}; Ctrl-C stops it)")
     become_supervisor(config)
     raise AssertionError("unreachable")
 
@@ -192,8 +198,11 @@ def bench(config: Config, options: argparse.Namespace) -> int:
     return run(config, options)
 
 
-def _say(sentence: str, status: int) -> int:
-    print(f"stenobox: {sentence}", file=sys.stderr)
+def _say(sentence: str, status: int, command: str = "") -> int:
+    if logs.style_of(command) == "json":
+        logger.error(sentence)
+    else:
+        print(f"stenobox: {sentence}", file=sys.stderr)
     return status
 
 

@@ -89,4 +89,4 @@ def become_supervisor(config: Config) -> None:
     path = write_settings(config)
     sys.stdout.flush()
     os.chdir(path.parent)
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "supervisor.supervisord", "-n", "-s", "-c", str(path)])
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "webapp.supervised", "-n", "-s", "-c", str(path)])

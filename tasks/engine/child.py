@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks import children
+from tasks import children, logs
 from tasks.engine.meter import Meter, Metered
 from tasks.engine.spec import Spec
 from tasks.jobs import Stage
@@ -115,14 +115,14 @@ class Child:
 
         try:
             recognizer = self._loaded(request)
-            with self._meter.metering(request):
+            with logs.about(sound.parent.name), self._meter.metering(request):
                 transcript, note = recognizer.transcribe(sound, language, on_progress, find_aligner)
             usage = asdict(self._meter.usage(request))
             self._send(event="done", id=request.number, transcript=transcript, note=note, usage=usage)
         except Canceled:
             self._send(event="canceled", id=request.number)
         except Exception as error:
-            logger.exception("request %d failed", request.number)
+            logger.exception("job %s: the model failed", sound.parent.name)
             code, message = self._failure(error)
             self._send(event="failed", id=request.number, code=code, message=message)
         finally:
@@ -152,7 +152,8 @@ def main() -> None:
     children.die_with_parent()
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)  # WhisperX prints notes to itself there
-    logging.basicConfig(level=logging.WARNING, format="engine: %(message)s")
+    logs.begin("engine")
+    logging.getLogger().setLevel(logging.WARNING)
     descriptor, spec = json.loads(sys.argv[1])
     Child(socket.socket(fileno=descriptor), Spec(**spec)).run()
     os._exit(0)  # native thread pools can hang an orderly exit

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Any
 
-from tasks import children
+from tasks import children, logs
 from tasks import config as configuration
 from tasks.config import Config
 from tasks.errors import StenoboxError
@@ -23,6 +23,7 @@ def main(arguments: list[str]) -> int:
     Prints {"done": bytes, "total": bytes} as it goes, then {"ready": folder} or {"error": {code, message}}.
     """
     children.die_with_parent()
+    logs.begin("download")
     parser = argparse.ArgumentParser(prog="python -m tasks.models", description=main.__doc__)
     parser.add_argument("name", help="a model, or aligner:LANGUAGE")
     options = parser.parse_args(arguments)

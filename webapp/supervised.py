@@ -1,0 +1,48 @@
+"""supervisord as `serve` becomes it: the same program, whose own lines are lines of our log."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from supervisor import supervisord
+from supervisor.options import ServerOptions
+
+from tasks import logs
+
+logger = logging.getLogger(__name__)
+
+
+class Handler:
+    """Where supervisor's logger, which is not Python's, writes to."""
+
+    level = 0
+
+    def emit(self, record: Any) -> None:
+        logger.log(record.level, "%s", record.msg % record.kw if record.kw else record.msg)
+
+    def reopen(self) -> None:
+        """At SIGUSR2: there is no file."""
+
+    remove = close = reopen
+
+
+class Options(ServerOptions):  # type: ignore[misc]
+    """With a log of ours besides the file, which is /dev/null."""
+
+    def make_logger(self) -> None:
+        super().make_logger()
+        self.logger.addHandler(Handler())
+
+
+def main() -> None:
+    """Run supervisord with this process's arguments."""
+    logs.begin("supervisor")
+    if logs.style_of("supervisor") == "text":  # a person at a terminal wants to know only what is wrong
+        logger.setLevel(logging.WARNING)
+    supervisord.ServerOptions = Options
+    supervisord.main()
+
+
+if __name__ == "__main__":
+    main()

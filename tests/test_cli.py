@@ -195,6 +195,21 @@ def test_a_second_server_on_the_same_folder_says_so_and_leaves(served: Served) -
     assert [served.children("webapp.cli web"), served.children("webapp.cli worker")] == pids
 
 
+# Backup
+
+
+def test_a_box_is_written_to_a_file_and_brought_back(run: Callable[..., Any], tmp_path: Path, box: Any) -> None:
+    file = tmp_path / "box.tar"
+    said = run("backup", file)
+    assert (said.status, said.out) == (0, f"{file}: 0 jobs, 0 transcripts, 0 recordings\n"), said.err
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    said = run("restore", file)
+    assert (said.status, said.out) == (1, "")
+    assert said.err.startswith(f"stenobox: There is a box in {tmp_path / 'data'} already")
+    os.environ["STENOBOX_DATA"] = str(tmp_path / "new")  # the fixture puts it back
+    assert run("restore", file).out == f"{tmp_path / 'new'}: 0 jobs, 0 transcripts, 0 recordings\n"
+
+
 # Serving
 
 

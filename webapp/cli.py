@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tasks import __version__, children, devices, logs, machine
 from tasks import models as models_here
+from tasks.backup import BackupError
 from tasks.config import VARIABLES, Config, ConfigError, from_env
 from tasks.db import SchemaError, open_database, prepare_data_folder
 from tasks.errors import StenoboxError
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _say(str(error), 2, options.command)
     except StenoboxError as error:
         return _say(error.message, 1, options.command)
-    except (SchemaError, AlreadyRunning) as error:
+    except (SchemaError, AlreadyRunning, BackupError) as error:
         return _say(str(error), 1, options.command)
     except KeyboardInterrupt:
         return _say("stopped", 130, options.command)
@@ -76,6 +77,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--format", default="txt", help="txt, srt, vtt or json (default: txt)")
     command = add("models", models, "List the models, or download one.")
     command.add_argument("download", nargs="?", metavar="NAME", help="model to download")
+    command = add("backup", backup, "Write the box to one file. It may run meanwhile.")
+    command.add_argument("file", type=Path, metavar="FILE", help="a tar file, for example box.tar")
+    command.add_argument("--media", action="store_true", help="with the recordings of finished jobs too")
+    command = add("restore", restore, "Bring a backup back into an empty data folder.")
+    command.add_argument("file", type=Path, metavar="FILE", help="what `stenobox backup` wrote")
     submit_options(add("submit", submit, "Send many recordings to a box, each when it has room, and wait for them."))
     bench_options(add("bench", bench, "Measure how many recordings this box should transcribe at once."))
     return parser
@@ -172,6 +178,20 @@ def models(config: Config, options: argparse.Namespace) -> int:
         print(download_model(config, options.download))
     else:
         print(list_models(config), end="")
+    return 0
+
+
+def backup(config: Config, options: argparse.Namespace) -> int:
+    from tasks.backup import backup as run
+
+    print(f"{options.file}: {run(config, options.file, recordings=options.media)}")
+    return 0
+
+
+def restore(config: Config, options: argparse.Namespace) -> int:
+    from tasks.backup import restore as run
+
+    print(f"{config.data}: {run(config, options.file)}")
     return 0
 
 

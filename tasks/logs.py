@@ -7,10 +7,13 @@ Nothing secret is written: addresses lose their query and their password, header
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
+import fcntl
 import logging
 import os
 import re
+import stat
 import sys
 import threading
 from collections.abc import Iterator
@@ -44,6 +47,7 @@ _HIDDEN = "[hidden]"
 def begin(process: str, style: str = "") -> None:
     """Set the log of this process up, on stderr. process: its name in each line; style: as `style_of` gives it, by
     default the operator's word."""
+    _append()
     handler = _Stderr(sys.stderr)
     if (style or style_of(process)) == "json":
         handler.setFormatter(_Json(process))
@@ -55,6 +59,13 @@ def begin(process: str, style: str = "") -> None:
     root = logging.getLogger()
     root.handlers[:] = [*(other for other in root.handlers if not isinstance(other, _Stderr)), handler]
     root.setLevel(logging.INFO)
+
+
+def _append() -> None:
+    """Several processes write, each through an opening of its own: into a file, none may write over another's lines."""
+    with contextlib.suppress(OSError):
+        if stat.S_ISREG(os.fstat(2).st_mode):
+            fcntl.fcntl(2, fcntl.F_SETFL, fcntl.fcntl(2, fcntl.F_GETFL) | os.O_APPEND)
 
 
 def style_of(process: str) -> str:

@@ -10,6 +10,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -166,3 +167,12 @@ def test_a_child_that_fails_says_so_in_a_line() -> None:
     said = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False, timeout=60)
     (line,) = said.stderr.splitlines()
     assert json.loads(line)["event"] == "ended by ZeroDivisionError"
+
+
+def test_processes_that_write_into_one_file_leave_each_others_lines_alone(tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    code = "import logging; from tasks import logs; logs.begin('web'); logging.error('%s', 'x' * 100)"
+    with file.open("wb") as first, file.open("wb") as second:  # each at its own place, the beginning
+        for stream in (first, second, first):
+            subprocess.run([sys.executable, "-P", "-c", code], stderr=stream, check=True, timeout=60)
+    assert [json.loads(line)["event"] for line in file.read_text().splitlines()] == ["x" * 100] * 3

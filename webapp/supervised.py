@@ -10,7 +10,7 @@ from supervisor.options import ServerOptions
 
 from tasks import logs
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("webapp.supervised")  # __name__ is __main__
 
 
 class Handler:

@@ -82,6 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--media", action="store_true", help="with the recordings of finished jobs too")
     command = add("restore", restore, "Bring a backup back into an empty data folder.")
     command.add_argument("file", type=Path, metavar="FILE", help="what `stenobox backup` wrote")
+    command = add("doctor", doctor, "Look at this machine and this box, and say what to do.")
+    command.add_argument("--json", action="store_true", help="as JSON")
     submit_options(add("submit", submit, "Send many recordings to a box, each when it has room, and wait for them."))
     bench_options(add("bench", bench, "Measure how many recordings this box should transcribe at once."))
     return parser
@@ -179,6 +181,12 @@ def models(config: Config, options: argparse.Namespace) -> int:
     else:
         print(list_models(config), end="")
     return 0
+
+
+def doctor(config: Config, options: argparse.Namespace) -> int:
+    from webapp.checkup import run
+
+    return run(config, as_json=options.json)
 
 
 def backup(config: Config, options: argparse.Namespace) -> int:

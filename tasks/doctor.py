@@ -1,0 +1,260 @@
+"""What `stenobox doctor` looks at. Each check is a function of the configuration that yields findings; add one to
+CHECKS. None changes anything, and none needs the box to run or to stand still."""
+
+from __future__ import annotations
+
+import fcntl
+import http.client
+import importlib.metadata
+import importlib.util
+import socket
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from pysqlite3 import dbapi2 as sqlite
+
+from tasks import __version__, devices, machine, models, readiness
+from tasks.capacity import SPARE_BYTES
+from tasks.config import Config
+from tasks.db import SCHEMA, Database, SchemaError, check_sqlite_version
+from tasks.errors import StenoboxError
+from tasks.planner import Planner
+
+OK, WARN, FAIL = "ok", "warn", "fail"
+SILENT_SECONDS = 180.0
+"""A worker that idles writes a sample a minute."""
+NETWORK_FOLDERS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "fuse.s3fs", "fuse.rclone")
+"""File systems whose locks or shared memory SQLite's WAL can't rely on."""
+MODES_LISTED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """level: ok, warn (works, but look at it) or fail; check: what was looked at; advice: what to do, "" if nothing."""
+
+    level: str
+    check: str
+    message: str
+    advice: str = ""
+
+
+Check = Callable[[Config], Iterator[Finding]]
+
+
+def examine(config: Config, checks: tuple[Check, ...] | None = None) -> list[Finding]:
+    """All findings, in order. A check that breaks is a finding too."""
+    found: list[Finding] = []
+    for check in CHECKS if checks is None else checks:
+        try:
+            found += check(config)
+        except Exception as error:
+            found.append(Finding(FAIL, check.__name__, f"It could not be looked at: {type(error).__name__}: {error}"))
+    return found
+
+
+def versions(_: Config) -> Iterator[Finding]:
+    python = ".".join(map(str, sys.version_info[:3]))
+    yield Finding(OK, "version", f"Stenobox {__version__} on Python {python}")
+    try:
+        check_sqlite_version()
+        yield Finding(OK, "sqlite", f"SQLite {sqlite.sqlite_version}")
+    except SchemaError as error:
+        yield Finding(FAIL, "sqlite", str(error), "Install Stenobox again with its dependencies.")
+    for name in ("torch", "whisperx", "ctranslate2", "av"):  # looked for, not imported: that takes 10 s and 900 MB
+        if importlib.util.find_spec(name) is None:
+            yield Finding(FAIL, name, f"{name} is not installed.", "Install Stenobox again with its dependencies.")
+        else:
+            yield Finding(OK, name, f"{name} {importlib.metadata.version(name)}")
+
+
+def limits(config: Config) -> Iterator[Finding]:
+    memory, cpus = machine.memory(), machine.cpus(stated=config.cpus)
+    told = f"{memory.limit.value / 2**30:.1f} GiB of memory ({memory.limit.name}), {cpus.count} CPUs"
+    yield Finding(OK, "limits", told)
+    if cpus.warning:
+        yield Finding(WARN, "cpus", cpus.warning)
+    yield Finding(OK, "device", devices.find(config).why)
+
+
+def disk(config: Config) -> Iterator[Finding]:
+    folder = next(path for path in (config.data, *config.data.parents) if path.exists())
+    if reason := readiness.full(folder):
+        yield Finding(FAIL, "disk", reason.message)
+    else:
+        usage = psutil.disk_usage(str(folder))
+        level = OK if usage.free > SPARE_BYTES + config.max_bytes else WARN
+        advice = "" if level == OK else "The largest upload doesn't fit. Delete some jobs, or get a larger disk."
+        yield Finding(level, "disk", f"{usage.free / 1e9:.1f} GB free of {usage.total / 1e9:.1f} GB", advice)
+    mounts = sorted(psutil.disk_partitions(all=True), key=lambda mount: len(mount.mountpoint), reverse=True)
+    kind = next((mount.fstype for mount in mounts if folder.resolve().is_relative_to(mount.mountpoint)), "")
+    if kind in NETWORK_FOLDERS:
+        yield Finding(
+            FAIL, "file system", f"{folder} is on a network ({kind}), where SQLite's WAL mode is not safe.",
+            "Put STENOBOX_DATA on a disk of this machine.",
+        )  # fmt: skip
+
+
+def permissions(config: Config) -> Iterator[Finding]:
+    if not config.data.exists():
+        yield Finding(OK, "data folder", f"{config.data} will be made at the first start")
+        return
+    if reason := readiness.unwritable(config.data):
+        yield Finding(FAIL, "data folder", reason.message, "Give it to the user that runs Stenobox.")
+        return
+    paths = [config.data, *config.data.glob("*"), *config.media.glob("*")]
+    open_to_others = [path for path in paths if _mode(path) & 0o077]
+    if not open_to_others:
+        yield Finding(OK, "data folder", f"{config.data} is closed to other users")
+        return
+    names = ", ".join(str(path) for path in open_to_others[:MODES_LISTED])
+    yield Finding(
+        WARN, "data folder", f"Other users can read {names}" + (" and more" * (len(open_to_others) > MODES_LISTED)),
+        f"chmod -R go= {config.data}",
+    )  # fmt: skip
+
+
+def _mode(path: Path) -> int:
+    try:
+        return stat.S_IMODE(path.lstat().st_mode) if not path.is_symlink() else 0
+    except FileNotFoundError:  # a job that just went
+        return 0
+
+
+def database(config: Config) -> Iterator[Finding]:
+    if not config.jobs_db.exists():
+        yield Finding(OK, "database", "There is none yet; it will be made at the first start")
+        return
+    connection = sqlite.connect(f"{config.jobs_db.absolute().as_uri()}?mode=rw", uri=True, timeout=10)
+    try:
+        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        (version,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        (newest,) = connection.execute("SELECT max(created_at) FROM jobs").fetchone()
+        (count,) = connection.execute("SELECT count(*) FROM jobs").fetchone()
+    except sqlite.Error as error:
+        found, version, newest, count = str(error), SCHEMA, None, 0
+    finally:
+        connection.close()
+    if found != "ok":
+        advice = "Stop the box, keep the file, and restore the last backup (docs/backup.md)."
+        yield Finding(FAIL, "database", f"{config.jobs_db} is damaged: {found}", advice)
+    elif version > SCHEMA:
+        yield Finding(FAIL, "database", f"It was written by a newer Stenobox (schema {version}).", "Install that one.")
+    else:
+        older = "" if version == SCHEMA else f"; schema {version} will be upgraded at the next start"
+        yield Finding(OK, "database", f"whole, {count} jobs{older}")
+    if newest is not None and newest > time.time() + 60:
+        yield Finding(
+            WARN, "clock", "The newest job is from the future: the clock was set back, or is wrong.",
+            "Set the clock; have it kept by NTP.",
+        )  # fmt: skip
+    else:
+        yield Finding(OK, "clock", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()))
+
+
+def model(config: Config) -> Iterator[Finding]:
+    if not config.jobs_db.exists():
+        name, fits = config.model, True
+    else:
+        opened = Database(config.jobs_db)
+        try:
+            planner = Planner(config, opened)
+            name = planner.limits().model
+            fits = bool(planner.plan(name).maximum)
+        except Exception as error:  # `database` says what is wrong with it
+            yield Finding(WARN, "model", f"The settings can't be read: {type(error).__name__}")
+            return
+        finally:
+            opened.close()
+    try:
+        found = models.find(config, name)
+    except StenoboxError as error:
+        yield Finding(FAIL, "model", error.message, "Choose another on the Limits page or by STENOBOX_MODEL.")
+        return
+    if not fits:
+        yield Finding(FAIL, "model", f"{name} does not fit into memory.", "Choose a smaller one on the Limits page.")
+    elif not models.ready(config, found):
+        advice = f"stenobox models {name}"
+        yield Finding(WARN, "model", f"{name} is not here; its first job downloads {found.megabytes} MB", advice)
+    else:
+        yield Finding(OK, "model", f"{name} is here")
+
+
+def processes(config: Config) -> Iterator[Finding]:
+    runs = {name: _is_locked(config.data / f"{name}.lock") for name in ("web", "worker")}
+    if not any(runs.values()):
+        yield Finding(OK, "processes", "The box is not running")
+        yield from _port(config)
+        return
+    for name, running in runs.items():
+        if not running:
+            advice = "See the log; `stenobox serve` keeps both alive."
+            yield Finding(FAIL, name, f"No {name} runs on this data folder.", advice)
+    if runs["web"]:
+        yield _web(config)
+    if runs["worker"]:
+        yield _worker(config)
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with open(path, "rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _port(config: Config) -> Iterator[Finding]:
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((config.host, config.port))
+        except OSError as error:
+            advice = "Stop what listens there, or choose another by STENOBOX_PORT."
+            yield Finding(FAIL, "port", f"{config.host}:{config.port} can't be used: {error.strerror}", advice)
+        else:
+            yield Finding(OK, "port", f"{config.host}:{config.port} is free")
+
+
+def _web(config: Config) -> Finding:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.host, config.host)
+    connection = http.client.HTTPConnection(host, config.port, timeout=5)
+    try:
+        began = time.monotonic()
+        connection.request("GET", "/healthz", headers={"Host": "localhost"})
+        status = connection.getresponse().status
+        if status == 200:
+            return Finding(OK, "web", f"answers within {1000 * (time.monotonic() - began):.0f} ms")
+        return Finding(FAIL, "web", f"/healthz answers {status}.", "See the log.")
+    except (OSError, http.client.HTTPException) as error:
+        advice = "Run the doctor with the box's own STENOBOX_PORT; otherwise see the log."
+        return Finding(FAIL, "web", f"It does not answer at {host}:{config.port} ({error}).", advice)
+    finally:
+        connection.close()
+
+
+def _worker(config: Config) -> Finding:
+    connection = sqlite.connect(f"{config.jobs_db.absolute().as_uri()}?mode=rw", uri=True, timeout=10)
+    try:
+        (last,) = connection.execute("SELECT max(at) FROM samples").fetchone()
+    finally:
+        connection.close()
+    silent = time.time() - (last or 0.0)
+    if silent > SILENT_SECONDS and time.time() - _started(config.data / "worker.lock") > SILENT_SECONDS:
+        return Finding(FAIL, "worker", "It runs and has given no sign for minutes.", "See the log; restart the box.")
+    return Finding(OK, "worker", f"gave a sign {silent:.0f} s ago" if last else "has just started")
+
+
+def _started(lock: Path) -> float:
+    return lock.stat().st_mtime  # opened for writing, and so emptied, at its start
+
+
+CHECKS: tuple[Check, ...] = (versions, limits, disk, permissions, database, model, processes)

@@ -1,0 +1,66 @@
+"""Whether this box can take and do work now, and if not, why: sentences for /readyz, `doctor` and the log."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks import store
+from tasks.capacity import SPARE_BYTES
+from tasks.config import Config
+from tasks.db import Database
+from tasks.errors import StenoboxError
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why it is not ready. code: for programs; message: what is wrong and what to do."""
+
+    code: str
+    message: str
+
+
+def reasons(config: Config, database: Database | None) -> list[Reason]:
+    """Everything that is in the way; nothing is remembered, so what has been put right is no reason any more.
+
+    database: None when it could not be opened.
+    """
+    found = [unwritable(config.data), full(config.data)]
+    if database is None:
+        found.append(Reason("database", f"{config.jobs_db} can't be opened. `stenobox doctor` says more."))
+    else:
+        try:
+            store.choices(database)
+        except StenoboxError as error:
+            found.append(Reason("database", error.message))
+    return [reason for reason in found if reason]
+
+
+def unwritable(folder: Path) -> Reason | None:
+    """By writing, not by asking: permissions, mounts, quotas and broken disks all say no in their own way."""
+    probe = folder / f".writable-{os.getpid()}"
+    try:
+        probe.write_bytes(b"x")
+        probe.unlink()
+    except OSError as error:
+        return Reason(
+            "read_only",
+            f"The data folder {folder} can't be written: {error.strerror}. Nothing is taken until it can be.",
+        )
+    return None
+
+
+def full(folder: Path) -> Reason | None:
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        return Reason("disk", f"The data folder {folder} can't be looked at: {error.strerror}.")
+    if free < SPARE_BYTES:
+        return Reason(
+            "disk_full",
+            f"Only {free // 10**6} MB are free in {folder}; {SPARE_BYTES // 10**6} MB must stay free. "
+            "Delete some jobs, or give it a larger disk.",
+        )
+    return None

@@ -28,7 +28,7 @@ def test_only_what_waiting_can_mend_is_retryable(code: str) -> None:
     kind = KINDS[code]
     if kind.type == "invalid_request_error":
         assert kind.status < 500
-        assert not kind.retryable
+        assert kind.retryable == (code == "idempotency_in_progress"), "which ends when the first one has arrived"
     if kind.status in WAITING_HELPS or kind.status == 500:
         assert kind.retryable
     assert (kind.type == "rate_limit_error") == (kind.status == 429)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from tasks import media, models, store, survey
+from tasks import media, models, reuse, store, survey
 from tasks.capacity import Limits, Load, Request, changed, never_fits, too_large
 from tasks.config import Config
 from tasks.db import Database
@@ -61,12 +61,18 @@ class Receiving:
             raise
         name, sha256 = clean_name(name or self.source.name), self.digest.hexdigest()
         source = replace(self.source, bytes=self.part.size, name=name, sha256=sha256)
-        job = store.queue_if_receiving(self.box.database, self.job_id, source, params)
+        config, database, job = self.box.config, self.box.database, None
+        if self.limits.reuse:
+            job = reuse.complete(config, database, self.job_id, source, params)
+        job = job or store.queue_if_receiving(database, self.job_id, source, params)
         if job is None:
             raise StenoboxError("not_found", "The job was deleted while its recording arrived.")
         self.job = job
         logger.info("job %s: accepted, %d bytes", job.id, self.part.size)
-        self.box.queue.wake(job.id)
+        if job.finished:
+            self.box.lookout.forget()
+        else:
+            self.box.queue.wake(job.id)
         return job
 
 
@@ -242,7 +248,8 @@ class Box:
         """Try a failed or canceled job again, with the parameters it had. Raises not_found, wrong_state, queue_full."""
         job = store.retry(self.database, self.planner.first(), self.get(job_id).id)
         if job is None:
-            raise _wrong_state(self.get(job_id), "tried again")
+            job = self.get(job_id)
+            raise media_missing() if job.media_removed_at else _wrong_state(job, "tried again")
         logger.info("job %s: a person had it tried again", job.id)
         self.queue.wake(job.id)
         return job
@@ -312,6 +319,10 @@ def clean_name(name: str) -> str:
             suffix = ""
         name = name.removesuffix(suffix)[: NAME_CHARACTERS - len(suffix) - 1] + "…" + suffix
     return name or "recording"
+
+
+def media_missing() -> StenoboxError:
+    return StenoboxError("media_missing", "The recording is no longer on this box. Send it again.")
 
 
 def _wrong_state(job: Job, done: str) -> StenoboxError:

@@ -42,6 +42,10 @@ class Limits(msgspec.Struct, frozen=True):
     model: Annotated[str, Meta(min_length=1, max_length=64, description="model of jobs that name none")] = "demo"
     per_key: Annotated[int, Meta(ge=0, le=100_000, description="active jobs of one key; 0: no limit")] = 0
     keep_days: Annotated[float, Meta(ge=0, le=36_500, description="days until a finished job goes; 0: never")] = 0.0
+    keep_media_days: Annotated[
+        float, Meta(ge=0, le=36_500, description="days until a finished job's recording goes; 0: with the job")
+    ] = 0.0
+    reuse: Annotated[bool, Meta(description="give a submitter's same recording its finished transcript at once")] = True
 
     @property
     def places(self) -> int:

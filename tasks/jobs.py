@@ -3,7 +3,7 @@
 A job is what a person sees; an attempt is one try at it. The jobs table is the truth about both,
 and every arrow below is one guarded UPDATE in `store`:
 
-    receiving ──> queued ──> running ──> completed
+    receiving ──> queued ──> running ──> completed     (receiving ──> completed: its transcript was here already)
         │           │  ▲        │  │
         └─> (gone)  │  └────────┘  └──> failed ──> queued   (a person tries again)
                     └─> canceled <──────┘ │
@@ -22,7 +22,8 @@ class State(StrEnum):
     """Where a job is. Each member says who moves it on."""
 
     RECEIVING = "receiving"
-    """Its bytes are arriving and it holds a place. The web process queues it, or removes it if the upload breaks."""
+    """Its bytes are arriving and it holds a place. The web process queues it, or removes it if the upload breaks, or
+    completes it when the same recording's transcript is here already."""
     QUEUED = "queued"
     """Waits for a slot. A worker claims it in order; a person can cancel it."""
     RUNNING = "running"
@@ -37,7 +38,7 @@ class State(StrEnum):
 
 
 TRANSITIONS: dict[State, frozenset[State]] = {
-    State.RECEIVING: frozenset({State.QUEUED}),
+    State.RECEIVING: frozenset({State.QUEUED, State.COMPLETED}),
     State.QUEUED: frozenset({State.RUNNING, State.CANCELED}),
     State.RUNNING: frozenset({State.QUEUED, State.COMPLETED, State.FAILED, State.CANCELED}),
     State.COMPLETED: frozenset(),
@@ -136,6 +137,8 @@ class Job:
     """Whose it is: a digest of the key it came with, "" for the page and for programs without one."""
     work_seconds: float | None = None
     """Time it was worked on in the attempt that completed it, without waiting for the model to load."""
+    media_removed_at: float | None = None
+    """When its recording was removed because it was kept long enough; the transcript may still be there."""
     queue_position: int | None = None
     """1 for the next to start; only for queued jobs read through `store.get` and `store.list_jobs`."""
 

@@ -17,7 +17,7 @@ from tasks.guard import Guard, Level, Reading, step
 from tasks.heartbeat import Heartbeat
 from tasks.machine import Memory, Pressure
 from tasks.planner import Planner
-from tasks.retention import remove_old
+from tasks.retention import tidy
 from tasks.running import Reason
 
 logger = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ class Monitor:
             self._heartbeat.reconcile()  # what waited may start
         if now - self._swept >= RETENTION_SECONDS:
             self._swept = now
-            remove_old(self._config, self._database, self._planner.limits().keep_days)
+            tidy(self._config, self._database, self._planner.limits())
 
     def _act(self, before: Guard) -> None:
         level = self._guard.level

@@ -98,7 +98,10 @@ MOVES: dict[State, dict[str, Move]] = {
         "requeue_all_running": lambda d, _i, _t: store.requeue_all_running(d),
     },
     State.RUNNING: {"claim_next": lambda d, _i, _t: store.claim_next(d, ROOMY, "other", 30)},
-    State.COMPLETED: {"finish_if_owned": lambda d, _i, t: store.finish_if_owned(d, t, "mine.json", 1.0, None)},
+    State.COMPLETED: {
+        "finish_if_owned": lambda d, _i, t: store.finish_if_owned(d, t, "mine.json", 1.0, None),
+        "complete_if_receiving": lambda d, i, _t: store.complete_if_receiving(d, i, SOURCE, DEMO, "mine.json", "Same."),
+    },
     State.FAILED: {
         "fail_if_owned": lambda d, _i, t: store.fail_if_owned(d, t, "internal", "Oh."),
         "requeue_crashed_if_owned for the last time": crash_for_good,

@@ -32,6 +32,8 @@ FORM = {
     "max_bytes": "2000",
     "max_seconds": "240",
     "keep_days": "0",
+    "keep_media_days": "0",
+    "reuse": "on",
 }
 """The form as the page of a box in its first state holds it."""
 
@@ -182,6 +184,8 @@ def test_saving_the_form_untouched_changes_nothing(client: TestClient, behind: B
         ({"max_bytes": "1.5"}, "max_bytes", 1_500_000, "Largest file: 2,000 MB → 1.5 MB"),
         ({"max_seconds": "0.5"}, "max_seconds", 30.0, "Longest file: 240 minutes → 0.5 minutes"),
         ({"keep_days": "7"}, "keep_days", 7.0, "Keep finished jobs: for good → 7 days"),
+        ({"keep_media_days": "1"}, "keep_media_days", 1.0, "Keep recordings: as long as the job → 1 days"),
+        ({"reuse": "off"}, "reuse", False, "The same recording again: its transcript at once → transcribed anew"),
     ],
 )
 def test_each_field_is_kept_recorded_and_shown(

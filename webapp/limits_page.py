@@ -43,7 +43,9 @@ FIELDS = {
     "max_bytes": Field("The largest file", "MB", 10**6, whole=False),
     "max_seconds": Field("The longest file", "minutes", 60, whole=False),
     "keep_days": Field("The time to keep finished jobs", "days", whole=False),
+    "keep_media_days": Field("The time to keep recordings", "days", whole=False),
 }
+FOR_ZERO = {"per_key": "no limit", "keep_days": "for good", "keep_media_days": "as long as the job"}
 ABOVE_ZERO = ("max_bytes", "max_seconds")
 
 
@@ -116,6 +118,11 @@ def _read(box: Box, typed: dict[str, str]) -> tuple[dict[str, Any], dict[str, st
             changes["fail_fast"] = typed["mode"] == "fail_fast"
         else:
             faults["fail_fast"] = "Choose one of the two."
+    if "reuse" in typed:
+        if typed["reuse"] in ("on", "off"):
+            changes["reuse"] = typed["reuse"] == "on"
+        else:
+            faults["reuse"] = "Choose one of the two."
     if "model" in typed:
         try:
             changes["model"] = box.check_setting("model", typed["model"])
@@ -148,7 +155,7 @@ def _number(name: str, text: str) -> float:
         inside = given.is_finite() and Decimal(low) <= given <= Decimal(high)
     if not text.isascii() or not inside or (field.whole and given != int(given)):
         raise ValueError(sentence)
-    if name in ("max_seconds", "keep_days"):
+    if name in ("max_seconds", "keep_days", "keep_media_days"):
         return float(given)
     return max(1, int(given)) if name == "max_bytes" else int(given)
 
@@ -166,6 +173,7 @@ def _form_context(box: Box, typed: dict[str, str], faults: dict[str, str]) -> di
     form |= {
         "slots_by": "hand" if box.planner.slots_are_fixed() else "arithmetic",
         "mode": "fail_fast" if limits.fail_fast else "queue",
+        "reuse": "on" if limits.reuse else "off",
         "model": limits.model,
     }
     if form["slots_by"] == "arithmetic":
@@ -183,9 +191,11 @@ def _words(name: str, value: Any) -> str:
     """A setting's value as a person reads it."""
     if name == "fail_fast":
         return "fail fast" if value else "queue"
+    if name == "reuse":
+        return "its transcript at once" if value else "transcribed anew"
     if name in FIELDS and isinstance(value, int | float):
-        if value == 0 and name in ("per_key", "keep_days"):
-            return {"per_key": "no limit", "keep_days": "for good"}[name]
+        if value == 0 and name in FOR_ZERO:
+            return FOR_ZERO[name]
         number = (Decimal(str(value)) / FIELDS[name].scale).normalize()
         return f"{number:,f} {FIELDS[name].unit}".strip()
     return str(value)

@@ -34,6 +34,7 @@ from tasks.store.attempts import (
 )
 from tasks.store.history import AttemptRecord, Cause, Seen, list_attempts
 from tasks.store.measuring import Sample, add_record, add_sample, factor, list_samples, records
+from tasks.store.keeping import existing, note_media_removed_before, results_of_finished, without_media
 from tasks.store.keys import KeyTaken, find_key, forget_keys
 from tasks.store.measuring import Sample, add_record, add_sample, list_samples, records
 from tasks.store.reading import (
@@ -47,6 +48,7 @@ from tasks.store.reading import (
     list_finished,
     list_jobs,
 )
+from tasks.store.same import complete_if_receiving, twins
 
 __all__ = [
     "INTERRUPTED",
@@ -65,12 +67,14 @@ __all__ = [
     "change_limits",
     "choices",
     "claim_next",
+    "complete_if_receiving",
     "count_finished",
     "delete",
     "delete_finished_before",
     "drop_if_receiving",
     "drop_receiving_of_others",
     "factor",
+    "existing",
     "fail_if_owned",
     "find_key",
     "finish_if_owned",
@@ -87,6 +91,7 @@ __all__ = [
     "list_samples",
     "load",
     "note_length_if_owned",
+    "note_media_removed_before",
     "queue_if_receiving",
     "records",
     "renew_if_owned",
@@ -94,5 +99,8 @@ __all__ = [
     "requeue_crashed_if_owned",
     "requeue_expired",
     "requeue_if_owned",
+    "results_of_finished",
     "retry",
+    "twins",
+    "without_media",
 ]

@@ -168,7 +168,7 @@ def read_pace(connection: Connection) -> Pace:
     work = sa.func.coalesce(jobs.c.work_seconds, jobs.c.finished_at - jobs.c.started_at)
     recent = connection.execute(
         sa.select(work, jobs.c.source_seconds, jobs.c.params)
-        .where(sa.text("jobs.state = 'completed' AND jobs.finished_at IS NOT NULL"))
+        .where(sa.text("jobs.state = 'completed' AND jobs.finished_at IS NOT NULL"), jobs.c.started_at.is_not(None))
         .order_by(jobs.c.finished_at.desc())
         .limit(RECENT)
     ).all()
@@ -263,13 +263,14 @@ def drop_receiving_of_others(database: Database, receiver: str) -> list[str]:
 def retry(database: Database, first: Limits, job_id: str) -> Job | None:
     """failed or canceled → queued at the end of the line, if there is room. Raises the refusal.
 
-    None unless the job is failed or canceled.
+    None unless the job is failed or canceled and its recording is here.
     """
     with database.write() as connection:
         refusal = decide(read_limits(connection, first), read_load(connection), Request())
         row = connection.execute(
             sa.update(jobs)
             .where(jobs.c.id == job_id, jobs.c.state.in_((State.FAILED, State.CANCELED)))
+            .where(jobs.c.media_removed_at.is_(None))
             .values(
                 queued_at=time.time(),
                 turn=_turn(job_id),

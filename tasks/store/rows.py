@@ -63,5 +63,6 @@ def job(row: Row[Any], queue_position: int | None = None) -> Job:
         result=row.result,
         submitter=row.submitter,
         work_seconds=row.work_seconds,
+        media_removed_at=row.media_removed_at,
         queue_position=queue_position,
     )

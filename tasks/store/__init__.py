@@ -33,10 +33,9 @@ from tasks.store.attempts import (
     requeue_if_owned,
 )
 from tasks.store.history import AttemptRecord, Cause, Seen, list_attempts
-from tasks.store.measuring import Sample, add_record, add_sample, factor, list_samples, records
 from tasks.store.keeping import existing, note_media_removed_before, results_of_finished, without_media
 from tasks.store.keys import KeyTaken, find_key, forget_keys
-from tasks.store.measuring import Sample, add_record, add_sample, list_samples, records
+from tasks.store.measuring import Sample, add_record, add_sample, factor, list_samples, records
 from tasks.store.reading import (
     cancel,
     count_finished,
@@ -73,8 +72,8 @@ __all__ = [
     "delete_finished_before",
     "drop_if_receiving",
     "drop_receiving_of_others",
-    "factor",
     "existing",
+    "factor",
     "fail_if_owned",
     "find_key",
     "finish_if_owned",

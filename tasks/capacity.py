@@ -46,6 +46,13 @@ class Limits(msgspec.Struct, frozen=True):
         float, Meta(ge=0, le=36_500, description="days until a finished job's recording goes; 0: with the job")
     ] = 0.0
     reuse: Annotated[bool, Meta(description="give a submitter's same recording its finished transcript at once")] = True
+    download_slots: Annotated[int, Meta(ge=0, le=8, description="links fetched at once; 0: no links are taken")] = 2
+    link_hosts: Annotated[
+        str, Meta(max_length=2000, pattern=r"^[A-Za-z0-9., -]*$", description="sites links may name; none: any public")
+    ] = ""
+    generic_links: Annotated[
+        bool, Meta(description="look for recordings on pages of sites nobody has written an extractor for")
+    ] = True
 
     @property
     def places(self) -> int:
@@ -58,7 +65,9 @@ class Load:
     """What the box holds now.
 
     job_seconds: mean processing time of the last completed jobs, None before the first. remaining: estimated seconds
-    of work left in each running job; waiting: in each queued one, in line. slack: times as long as expected that nine
+    of work left in each running job; waiting: in each queued one, in line, then in those that are being fetched.
+    downloading: jobs whose link is being fetched, in slots of their own; to_download: of the queued ones, those whose
+    link still has to be. slack: times as long as expected that nine
     of ten jobs took at most. of_key: active jobs of the key that asks; guard: what the pressure guard does.
     """
 
@@ -71,10 +80,12 @@ class Load:
     slack: float = 1.0
     of_key: int = 0
     guard: str = "calm"
+    downloading: int = 0
+    to_download: int = 0
 
     @property
     def active(self) -> int:
-        return self.receiving + self.queued + self.running
+        return self.receiving + self.queued + self.downloading + self.running
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +137,7 @@ def decide(limits: Limits, load: Load, request: Request) -> StenoboxError | None
         wait = retry_after(limits, load, request.promised, request.promised_until)
         return StenoboxError(
             "queue_full",
-            f"The box is full: {load.running} running, {load.queued + load.receiving} waiting, "
+            f"The box is full: {load.running} running, {load.queued + load.receiving + load.downloading} waiting, "
             f"room for {limits.places}. Try again in {_told(wait)}.",
             retry_after=wait,
         )

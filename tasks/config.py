@@ -17,6 +17,8 @@ import msgspec
 import platformdirs
 from msgspec import Meta
 
+from tasks.egress import Rules, read_allowed
+
 
 class ConfigError(Exception):
     """A variable has a value that can't be used; the sentence names it and gives an example."""
@@ -61,6 +63,18 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Literal["auto", "json", "text"],
         Meta(description="form of the log, auto for text at a terminal and JSON elsewhere", examples=["json"]),
     ] = "auto"
+    egress_allow: Annotated[
+        str,
+        Meta(
+            description="addresses with ports that links may lead to besides public web servers",
+            examples=["192.168.1.20:8096"],
+        ),
+    ] = ""
+
+    @property
+    def egress(self) -> Rules:
+        """Where requests to addresses that strangers chose may go."""
+        return Rules(read_allowed(self.egress_allow))
 
     @property
     def jobs_db(self) -> Path:
@@ -117,6 +131,14 @@ def _convert(field: str, variable: str, text: str) -> Any:
         except RuntimeError:
             raise ConfigError(
                 f"{variable}={text!r} can't be used as {meta.description}: there is no such user. "
+                f"For example: {variable}={meta.examples[0]}"
+            ) from None
+    if field == "egress_allow":
+        try:
+            read_allowed(text)
+        except ValueError as error:
+            raise ConfigError(
+                f"{variable}={text!r} can't be used as {meta.description}: {error}. "
                 f"For example: {variable}={meta.examples[0]}"
             ) from None
     try:

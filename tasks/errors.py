@@ -48,10 +48,12 @@ KINDS: dict[str, Kind] = {
     "unknown_language": Kind(422, _REQUEST),
     "unknown_format": Kind(422, _REQUEST),
     "never_fits": Kind(422, _REQUEST),
+    "links_closed": Kind(403, _REQUEST),
     # The box is full or busy: come back.
     "queue_full": Kind(429, _LIMIT, retryable=True),
     "memory_pressure": Kind(429, _LIMIT, retryable=True),
     "key_limit": Kind(429, _LIMIT, retryable=True),
+    "links_busy": Kind(429, _LIMIT, retryable=True),
     "paused": Kind(503, _SERVER, retryable=True),
     "draining": Kind(503, _SERVER, retryable=True),
     "database_busy": Kind(503, _SERVER, retryable=True),
@@ -73,6 +75,16 @@ KINDS: dict[str, Kind] = {
     "interrupted": Kind(503, _JOB, retryable=True),
     "worker_lost": Kind(503, _JOB, retryable=True),
     "engine_ended": Kind(503, _JOB, retryable=True),
+    # Why a link could not be fetched.
+    "unreachable": Kind(422, _JOB, retryable=True),
+    "link_not_found": Kind(422, _JOB),
+    "login_required": Kind(422, _JOB),
+    "geo_blocked": Kind(422, _JOB),
+    "bot_check": Kind(422, _JOB, retryable=True),
+    "live_stream": Kind(422, _JOB, retryable=True),
+    "unsupported_link": Kind(422, _JOB),
+    "several_recordings": Kind(422, _JOB),
+    "host_not_allowed": Kind(422, _JOB),
 }
 
 

@@ -64,13 +64,13 @@ class Heartbeat:
 
     @property
     def count(self) -> int:
-        """Attempts that this worker runs."""
-        return len(self._running)
+        """Attempts that this worker runs, downloads apart."""
+        return sum(not running.job.needs_download for running in list(self._running.values()))
 
     def stop_newest(self, reason: Reason) -> str | None:
         """Stop the attempt that began last; the id of its job. None when nothing runs, or all is being stopped."""
         for running in reversed(list(self._running.values())):
-            if running.reason is None:
+            if running.reason is None and not running.job.needs_download:
                 running.stop(reason)
                 return running.job.id
         return None
@@ -94,10 +94,14 @@ class Heartbeat:
     def reconcile(self) -> None:
         """Put back what a dead worker held, and wake a thread if there is room for what waits in line."""
         load = store.load(self._database)
-        if load.running > len(self._running):
+        if load.running + load.downloading > len(self._running):
             for job in store.requeue_expired(self._database):
                 logger.warning("job %s: its worker is gone; back in line", job.id)
-        if load.queued and load.running < self._planner.limits().slots:
+        limits = self._planner.limits()
+        if load.to_download and load.downloading < limits.download_slots:
+            for job in store.list_active(self._database)[-1:]:
+                self._queue.fetch(job.id)
+        if load.queued > load.to_download and load.running < limits.slots:
             for job in store.list_active(self._database)[-1:]:  # any will do; there may be none by now
                 self._queue.wake(job.id)
 

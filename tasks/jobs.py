@@ -16,6 +16,7 @@ import re
 import uuid
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 
 class State(StrEnum):
@@ -85,13 +86,15 @@ def is_id(text: str) -> bool:
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where the media came from. name is the uploader's own and only ever data. bytes: size; seconds: duration,
-    known once decoded; sha256: of its bytes, in hex, None where they were not counted as they came."""
+    known once decoded; sha256: of its bytes, in hex, None where they were not counted as they came; url: where it was,
+    or is to be, fetched from."""
 
     type: str
     name: str
     bytes: int | None = None
     seconds: float | None = None
     sha256: str | None = None
+    url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +142,10 @@ class Job:
     """Time it was worked on in the attempt that completed it, without waiting for the model to load."""
     media_removed_at: float | None = None
     """When its recording was removed because it was kept long enough; the transcript may still be there."""
+    needs_download: bool = False
+    """Whether its media has still to be fetched from `source.url`, in a slot of its own kind (see `fetching`)."""
+    about: dict[str, Any] = field(default_factory=dict)
+    """What is known about the media, as data: title, uploader, thumbnail, chapters, … Never trusted."""
     queue_position: int | None = None
     """1 for the next to start; only for queued jobs read through `store.get` and `store.list_jobs`."""
 

@@ -1,6 +1,7 @@
 """Where a job's bytes are: one folder a job, named by its id, with names of ours in it.
 
 <data>/media/<job id>/source        what came in (source.part while it arrives)
+                      fetch-<token> a folder of its own for what comes from a link, until that is whole
                       <token>.f32   decoded sound of one attempt, removed when the attempt ends
                       <token>.json  the transcript of one attempt; the job's row says which one counts
 """
@@ -32,6 +33,29 @@ def source(config: Config, job_id: str) -> Path:
 def sound(config: Config, job_id: str, token: str) -> Path:
     """Decoded sound: little-endian float32, mono, 16 kHz, no header."""
     return folder(config, job_id) / f"{token}.f32"
+
+
+def fetching(config: Config, job_id: str, token: str) -> Path:
+    """The folder that a download of one attempt writes to, made empty."""
+    made = folder(config, job_id) / f"fetch-{token}"
+    try:
+        made.mkdir(mode=0o700, parents=True)
+    except OSError as error:
+        raise _sentence(error) from error
+    return made
+
+
+def take(config: Config, job_id: str, path: Path) -> None:
+    """Make a whole file on the same disk the job's media, durably. Raises StenoboxError disk_full."""
+    try:
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+        target = source(config, job_id)
+        os.replace(path, target)
+        _sync_folder(target.parent)
+        _sync_folder(target.parent.parent)
+    except OSError as error:
+        raise _sentence(error) from error
 
 
 def transcript(config: Config, job_id: str, result: str) -> Path:

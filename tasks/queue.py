@@ -24,7 +24,7 @@ from tasks.jobs import is_id
 
 logger = logging.getLogger(__name__)
 
-TASKS = ("run_job", "warm_engine", "unload_engine")
+TASKS = ("run_job", "warm_engine", "unload_engine", "fetch_link")
 
 
 class Storage(SqliteStorage):  # type: ignore[misc]
@@ -64,9 +64,10 @@ class Queue:
         self._run_job = self._register("run_job")
         self._warm_engine = self._register("warm_engine")
         self._unload_engine = self._register("unload_engine")
+        self._fetch_link = self._register("fetch_link")
 
     def answer(self, **answers: Callable[[str], None]) -> None:
-        """Name the functions that our tasks call; only a worker does."""
+        """Name the function that each of TASKS calls; only a worker does."""
         self._answers = answers
 
     def wake(self, job_id: str) -> None:
@@ -80,6 +81,10 @@ class Queue:
     def unload(self) -> None:
         """A person wants the model out of memory. The id is nobody's: messages look alike."""
         self._send(self._unload_engine, uuid.uuid4().hex)
+
+    def fetch(self, job_id: str) -> None:
+        """A link waits to be fetched."""
+        self._send(self._fetch_link, job_id)
 
     def close(self) -> None:
         self.huey.storage.close()

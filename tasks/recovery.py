@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import shutil
 import time
 from typing import IO
 
@@ -52,5 +53,7 @@ def rescue(config: Config, database: Database) -> None:
     for job_id in found - store.ids(database):
         logger.warning("job %s: no such job; removing its files", job_id)
         media.remove(config, job_id)
+    for left in config.media.glob("*/fetch-*"):
+        shutil.rmtree(left, ignore_errors=True)
     for sound in config.media.glob("*/*.f32"):
         sound.unlink(missing_ok=True)

@@ -49,6 +49,7 @@ def test_without_variables_the_box_listens_on_loopback_with_the_demo_model() -> 
         ("engine_idle", "1", 1.0),
         ("lease", "2", 2.0),
         ("grace", "300", 300.0),
+        ("egress_allow", "127.0.0.1:8123", "127.0.0.1:8123"),
         ("port", "  8080\n", 8080),
     ],
 )
@@ -82,6 +83,7 @@ def test_a_good_value_is_taken(field: str, text: str, value: object) -> None:
         ("lease", "forever", "expected float"),
         ("grace", "0", ">= 1"),
         ("grace", "301", "<= 300"),
+        ("egress_allow", "127.0.0.1", "'127.0.0.1' is not an address and a port"),
     ],
 )
 def test_a_wrong_value_is_refused_with_variable_value_reason_and_example(field: str, text: str, reason: str) -> None:

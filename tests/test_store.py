@@ -459,6 +459,8 @@ IF_OWNED: dict[str, Callable[[Database, str], Any]] = {
     "renew_if_owned": lambda d, token: store.renew_if_owned(d, [(token, Stage.SAVE, 0.9)], 999) or None,
     "finish_if_owned": lambda d, token: store.finish_if_owned(d, token, "stale.json", 9.0, "stale"),
     "note_length_if_owned": lambda d, token: store.note_length_if_owned(d, token, 9.0),
+    "fetched_if_owned": lambda d, token: store.fetched_if_owned(d, token, "stale", 9, {}),
+    "note_download_if_owned": lambda d, token: store.note_download_if_owned(d, token, 9, {"stale": True}),
     "fail_if_owned": lambda d, token: store.fail_if_owned(d, token, "internal", "stale"),
     "cancel_if_owned": lambda d, token: store.cancel_if_owned(d, token),
     "requeue_if_owned": lambda d, token: store.requeue_if_owned(d, token),

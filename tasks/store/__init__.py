@@ -32,6 +32,7 @@ from tasks.store.attempts import (
     requeue_expired,
     requeue_if_owned,
 )
+from tasks.store.downloads import admit_link, claim_download, fetched_if_owned, note_download_if_owned
 from tasks.store.history import AttemptRecord, Cause, Seen, list_attempts
 from tasks.store.keeping import existing, note_media_removed_before, results_of_finished, without_media
 from tasks.store.keys import KeyTaken, find_key, forget_keys
@@ -61,10 +62,12 @@ __all__ = [
     "add_record",
     "add_sample",
     "admit",
+    "admit_link",
     "cancel",
     "cancel_if_owned",
     "change_limits",
     "choices",
+    "claim_download",
     "claim_next",
     "complete_if_receiving",
     "count_finished",
@@ -75,6 +78,7 @@ __all__ = [
     "existing",
     "factor",
     "fail_if_owned",
+    "fetched_if_owned",
     "find_key",
     "finish_if_owned",
     "forget_keys",
@@ -89,6 +93,7 @@ __all__ = [
     "list_jobs",
     "list_samples",
     "load",
+    "note_download_if_owned",
     "note_length_if_owned",
     "note_media_removed_before",
     "queue_if_receiving",

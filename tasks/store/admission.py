@@ -102,23 +102,27 @@ def read_load(connection: Connection, key: str = "") -> Load:
         sa.select(
             jobs.c.state, jobs.c.params, jobs.c.source_seconds, jobs.c.progress, jobs.c.started_at, jobs.c.submitter
         )
+        .add_columns(jobs.c.needs_download)
         .where(jobs.c.finished_at.is_(None))
         .order_by(jobs.c.turn, jobs.c.queued_at, jobs.c.id)
     ).all()
     pace = read_pace(connection)
     now = time.time()
-    running = [row for row in active if row.state == State.RUNNING]
+    running = [row for row in active if row.state == State.RUNNING and not row.needs_download]
+    downloading = [row for row in active if row.state == State.RUNNING and row.needs_download]
     queued = [row for row in active if row.state == State.QUEUED]
     return Load(
-        receiving=len(active) - len(running) - len(queued),
+        receiving=len(active) - len(running) - len(downloading) - len(queued),
         queued=len(queued),
         running=len(running),
         job_seconds=pace.job_seconds,
         remaining=tuple(pace.left(row, now) for row in running),
-        waiting=tuple(pace.work(row) for row in queued),
+        waiting=tuple(pace.work(row) for row in [*queued, *downloading]),
         slack=pace.slack,
         of_key=sum(row.submitter == key for row in active) if key else 0,
         guard=_read_guard(connection),
+        downloading=len(downloading),
+        to_download=sum(row.needs_download for row in queued),
     )
 
 
@@ -226,7 +230,16 @@ def admit(
 
 def queue_if_receiving(database: Database, job_id: str, source: Source, params: Params) -> Job | None:
     """receiving → queued: all bytes are on disk. None when the job was deleted meanwhile."""
-    update = (
+    with database.write() as connection:
+        row = connection.execute(line_up(job_id, source, params).returning(jobs)).first()
+        if row is not None:
+            keys.accept(connection, job_id)
+    return None if row is None else rows.job(row)
+
+
+def line_up(job_id: str, source: Source, params: Params) -> sa.Update:
+    """receiving → queued at the end of the line."""
+    return (
         sa.update(jobs)
         .where(jobs.c.id == job_id, rows.receiving)
         .values(
@@ -240,11 +253,6 @@ def queue_if_receiving(database: Database, job_id: str, source: Source, params: 
             params=asdict(params),
         )
     )
-    with database.write() as connection:
-        row = connection.execute(update.returning(jobs)).first()
-        if row is not None:
-            keys.accept(connection, job_id)
-    return None if row is None else rows.job(row)
 
 
 def drop_if_receiving(database: Database, job_id: str) -> None:

@@ -42,16 +42,18 @@ class Attempt:
 
 
 def claim_next(database: Database, first: Limits, worker: str, lease: float) -> Attempt | None:
-    """queued → running for the first in line, if a slot is free. lease: seconds.
+    """queued → running for the first in line whose media is here, if a slot is free. lease: seconds.
 
     A job with a crash on record runs alone, so that a second death convicts only the guilty.
     """
     token, now = uuid.uuid4().hex, time.time()
     other = jobs.alias("other")
-    running = other.c.finished_at.is_(None) & (other.c.state == sa.literal_column("'running'"))
+    running = (
+        other.c.finished_at.is_(None) & (other.c.state == sa.literal_column("'running'")) & ~other.c.needs_download
+    )
     head = (
         sa.select(jobs.c.id)
-        .where(rows.queued)
+        .where(rows.queued, ~jobs.c.needs_download)
         .order_by(jobs.c.turn, jobs.c.queued_at, jobs.c.id)
         .limit(1)
         .scalar_subquery()

@@ -15,6 +15,8 @@ from tasks.jobs import Failure, Job, Params, Source, Stage, State
 receiving = sa.text("jobs.state = 'receiving' AND jobs.finished_at IS NULL")
 queued = sa.text("jobs.state = 'queued' AND jobs.finished_at IS NULL")
 running = sa.text("jobs.state = 'running' AND jobs.finished_at IS NULL")
+to_download = queued & jobs.c.needs_download
+"""Their link is fetched first, in a slot of its own kind; only then they are in line for the engine."""
 
 
 def back_in_line(attempts: Any) -> dict[str, Any]:
@@ -48,7 +50,14 @@ def job(row: Row[Any], queue_position: int | None = None) -> Job:
         id=row.id,
         kind=row.kind,
         state=State(row.state),
-        source=Source(row.source_type, row.source_name, row.source_bytes, row.source_seconds, row.source_sha256),
+        source=Source(
+            row.source_type,
+            row.source_name,
+            row.source_bytes,
+            row.source_seconds,
+            row.source_sha256,
+            row.source_url,
+        ),
         params=Params(**row.params) if row.params else Params(model=""),
         created_at=row.created_at,
         stage=Stage(row.stage) if row.stage else None,
@@ -64,5 +73,7 @@ def job(row: Row[Any], queue_position: int | None = None) -> Job:
         submitter=row.submitter,
         work_seconds=row.work_seconds,
         media_removed_at=row.media_removed_at,
+        needs_download=row.needs_download,
+        about=row.about,
         queue_position=queue_position,
     )

@@ -1,0 +1,86 @@
+"""Links as people and programs hand them in: checked, admitted like any recording, looked into before that."""
+
+from __future__ import annotations
+
+import threading
+from urllib.parse import unquote, urlsplit
+
+from tasks import egress, fetching, links, store
+from tasks.actions import Box
+from tasks.capacity import Request
+from tasks.children import ChildDied
+from tasks.errors import StenoboxError
+from tasks.jobs import Job, Source
+from tasks.links.about import clean
+
+LOOKS = 2
+"""Links that are looked into at once; each takes a process."""
+_looking = threading.BoundedSemaphore(LOOKS)
+
+
+def check(box: Box, url: str) -> str:
+    """The link, if it is one that this box may be asked for. Where it leads is only known once it is fetched.
+
+    Raises StenoboxError links_closed, invalid_value or host_not_allowed.
+    """
+    limits, url = box.limits(), url.strip()
+    if not limits.download_slots:
+        raise StenoboxError("links_closed", "This box takes no links. Download the recording and send the file.")
+    if wrong := egress.fault(url, box.config.egress):
+        raise StenoboxError("invalid_value", f"This link {wrong}.", param="url")
+    hosts = egress.read_hosts(limits.link_hosts)
+    if hosts and not egress.is_listed(urlsplit(url).hostname or "", hosts):
+        raise StenoboxError("host_not_allowed", links.ADVICE["host_not_allowed"], param="url")
+    return url
+
+
+def submit(
+    box: Box,
+    url: str,
+    model: str | None = None,
+    language: str | None = None,
+    submitter: str = "",
+    asker: str = "",
+    title: str = "",
+) -> Job:
+    """Take a place in line for a link: it is fetched first, then transcribed. submitter: whose it is; asker: who is
+    told when to come back; title: what to call it until the site is asked.
+
+    Raises as `check` and `Box.params`, and the refusals of admission."""
+    url = check(box, url)
+    params = box.params(model, language)
+    box.lookout.check(None, submitter, asker)
+    source = Source("url", clean(title) or name(url), url=url)
+    request = Request(disk_free=box.lookout.disk_free())
+    try:
+        job = store.admit_link(box.database, box.planner.first(), request, source, params, submitter)
+    except StenoboxError as refusal:
+        if refusal.code == "queue_full":
+            box.lookout.check_again(None, submitter, asker)
+        raise
+    box.lookout.forgive(asker)
+    box.queue.fetch(job.id)
+    return box.get(job.id)
+
+
+def look(box: Box, url: str) -> links.Preview:
+    """What is at a link; takes seconds. Raises as `check`, links_busy, and what `links.look` does."""
+    url = check(box, url)
+    if not _looking.acquire(blocking=False):
+        raise StenoboxError(
+            "links_busy", "Other links are being looked into. Try again in a few seconds.", retry_after=5
+        )
+    try:
+        return links.look(url, fetching.terms(box.config, box.limits()))
+    except ChildDied as death:
+        sentence = f"Looking into this link ended early: {death}. Try again, or send the file."
+        raise StenoboxError("internal", sentence) from None
+    finally:
+        _looking.release()
+
+
+def name(url: str) -> str:
+    """What a link is called until its title is known: its host and the last part of its path."""
+    parts = urlsplit(url)
+    last = unquote(parts.path.rstrip("/").rpartition("/")[2])
+    return clean(f"{parts.hostname} – {last}" if last else str(parts.hostname))

@@ -173,6 +173,7 @@ function add(files) {
 }
 
 form.addEventListener("submit", (event) => {
+  if (event.submitter?.hasAttribute("formaction")) return; // the link's button
   event.preventDefault();
   add(input.files);
   input.value = "";

@@ -100,6 +100,7 @@ def test_a_submission_is_answered_202_with_the_job_and_its_address(client: TestC
         "realtime_factor": None,
         "error": None,
         "note": None,
+        "about": {},
         "links": {"self": f"/api/v1/jobs/{job['id']}"},
     }
     assert client.get(answer.headers["location"]).json() == job

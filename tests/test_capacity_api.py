@@ -225,6 +225,7 @@ def test_every_setting_can_be_changed_taken_back_and_is_recorded(client: TestCli
     new = {
         "slots": 3, "queue_limit": 9, "max_bytes": 5, "max_seconds": 60.5, "fail_fast": True, "intake": "paused",
         "model": "tiny", "per_key": 4, "keep_days": 0.5, "keep_media_days": 0.25, "reuse": False,
+        "download_slots": 5, "link_hosts": "example.org", "generic_links": False,
     }  # fmt: skip
     assert set(new) == set(Limits.__struct_fields__)
     first = client.get(SETTINGS).json()["settings"]

@@ -34,6 +34,7 @@ FORM = {
     "keep_days": "0",
     "keep_media_days": "0",
     "reuse": "on",
+    "download_slots": "2",
 }
 """The form as the page of a box in its first state holds it."""
 

@@ -289,7 +289,7 @@ def test_a_refused_form_is_answered_with_the_page_the_sentence_and_the_time(clie
     assert answer.headers["retry-after"] == "30"
     assert "Try again in about 30 s." in text(answer)
     assert "The box is full: 0 running, 3 waiting" in text(answer)
-    assert Markup(answer.text).values("input", "name") == ["file"]
+    assert Markup(answer.text).values("input", "name") == ["url", "file"]
     assert states(behind) == ["queued"] * 3
 
 

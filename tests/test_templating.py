@@ -286,7 +286,7 @@ def test_an_empty_box_offers_the_sample() -> None:
 def test_the_form_sends_the_fields_before_the_file() -> None:
     page = Markup(render_index())
     names = [a["name"] for t, a in page.tags if t in ("select", "input")]
-    assert names == ["model", "language", "file"]
+    assert names == ["model", "language", "url", "file"]
     labels = set(page.values("label", "for"))
     assert {a["id"] for t, a in page.tags if t in ("select", "input")} <= labels
     assert "small (downloads on first use)" in page.text

@@ -42,6 +42,7 @@ FIELDS = {
     "per_key": Field("The limit for one key"),
     "max_bytes": Field("The largest file", "MB", 10**6, whole=False),
     "max_seconds": Field("The longest file", "minutes", 60, whole=False),
+    "download_slots": Field("The number of links fetched at once"),
     "keep_days": Field("The time to keep finished jobs", "days", whole=False),
     "keep_media_days": Field("The time to keep recordings", "days", whole=False),
 }
@@ -123,6 +124,12 @@ def _read(box: Box, typed: dict[str, str]) -> tuple[dict[str, Any], dict[str, st
             changes["reuse"] = typed["reuse"] == "on"
         else:
             faults["reuse"] = "Choose one of the two."
+    if "link_hosts" in typed:
+        try:
+            changes["link_hosts"] = box.check_setting("link_hosts", typed["link_hosts"])
+        except StenoboxError:
+            faults["link_hosts"] = "Names of sites with commas between them, such as youtube.com, example.org."
+        changes["generic_links"] = typed.get("generic_links") == "on"
     if "model" in typed:
         try:
             changes["model"] = box.check_setting("model", typed["model"])
@@ -175,10 +182,14 @@ def _form_context(box: Box, typed: dict[str, str], faults: dict[str, str]) -> di
         "mode": "fail_fast" if limits.fail_fast else "queue",
         "reuse": "on" if limits.reuse else "off",
         "model": limits.model,
+        "link_hosts": limits.link_hosts,
+        "generic_links": "on" if limits.generic_links else "",
     }
     if form["slots_by"] == "arithmetic":
         form["slots"] = str(max(1, box.planner.plan(limits.model).recommended))
     form |= {name: text for name, text in typed.items() if name in form}
+    if typed:
+        form["generic_links"] = typed.get("generic_links", "")
     choices = [(model.name, model.title, models.ready(config, model)) for model in models.available(config)]
     changes = [
         (change, _words(change.name, change.old), _words(change.name, change.new))
@@ -193,6 +204,10 @@ def _words(name: str, value: Any) -> str:
         return "fail fast" if value else "queue"
     if name == "reuse":
         return "its transcript at once" if value else "transcribed anew"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if name == "link_hosts":
+        return value or "any"
     if name in FIELDS and isinstance(value, int | float):
         if value == 0 and name in FOR_ZERO:
             return FOR_ZERO[name]

@@ -52,14 +52,20 @@ def _form_context(request: Request) -> dict[str, Any]:
         {"name": m.name, "title": m.title, "summary": m.summary, "ready": models.ready(config, m)}
         for m in models.available(config)
     ]
-    return {"models": choices, "default_model": box.limits().model, "languages": _LANGUAGES, "refusal": None}
+    return {
+        "models": choices,
+        "default_model": box.limits().model,
+        "languages": _LANGUAGES,
+        "refusal": None,
+        "takes_links": box.limits().download_slots > 0,
+    }
 
 
 async def submit(request: Request) -> Response:
     """POST /jobs: the form of the page without JavaScript. All files are taken, or none."""
     box = box_of(request)
     try:
-        async with read_form(request, box, allowed=FIELDS, several=True) as form:
+        async with read_form(request, box, allowed=(*FIELDS, "url"), several=True) as form:
 
             def queue() -> list[Job]:
                 params = box.params(form.fields.get("model"), form.fields.get("language"))
@@ -75,7 +81,7 @@ async def submit(request: Request) -> Response:
 
             jobs = await run_in_threadpool(queue)
     except StenoboxError as error:
-        return await run_in_threadpool(_refused, request, error)
+        return await run_in_threadpool(refused, request, error)
     return see(f"/jobs/{jobs[0].id}" if len(jobs) == 1 else "/")
 
 
@@ -89,11 +95,12 @@ def submit_sample(request: Request) -> Response:
     try:
         job = box_of(request).submit_sample(submitter=submitter_of(request))
     except StenoboxError as error:
-        return _refused(request, error)
+        return refused(request, error)
     return see(f"/jobs/{job.id}")
 
 
-def _refused(request: Request, error: StenoboxError) -> Response:
+def refused(request: Request, error: StenoboxError) -> Response:
+    """The front page with the refusal above it."""
     context = _groups(request) | _form_context(request) | {"refusal": error}
     context |= {"version": __version__, "ptag": tag(context)}
     return templates.TemplateResponse(request, "jobs/index.html", context, error.kind.status, headers(error))

@@ -30,7 +30,7 @@ def job_json(job: Job, limits: Limits, load: Load) -> dict[str, Any]:
         "source": {
             "type": job.source.type,
             "name": job.source.name,
-            "url": None,
+            "url": job.source.url,
             "bytes": job.source.bytes,
             "seconds": job.source.seconds,
         },
@@ -40,6 +40,7 @@ def job_json(job: Job, limits: Limits, load: Load) -> dict[str, Any]:
         "realtime_factor": None if job.realtime_factor is None else round(job.realtime_factor, 3),
         "error": job.error and {"code": job.error.code, "message": job.error.message, "retryable": job.error.retryable},
         "note": job.note,
+        "about": job.about,
         "links": links,
     }
 

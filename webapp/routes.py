@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.routing import BaseRoute, Mount, Route
 
-from webapp import api, attempts_api, capacity_api, limits_page, pages, settings_api
+from webapp import api, attempts_api, capacity_api, limits_page, links, pages, settings_api
 from webapp.assets import Static
 
 routes: list[BaseRoute] = [
@@ -17,11 +17,15 @@ routes: list[BaseRoute] = [
     Route("/jobs/{id}/retry", pages.retry, methods=["POST"]),
     Route("/jobs/{id}/delete", pages.delete, methods=["POST"]),
     Route("/jobs/{id}/transcript.{format}", pages.download),
+    Route("/links", links.begin, methods=["POST"]),
+    Route("/links", links.to_index),
+    Route("/links/jobs", links.take, methods=["POST"]),
     Route("/limits", limits_page.show, methods=["GET"]),
     Route("/limits", limits_page.change, methods=["POST"]),
     Route("/limits/unload", limits_page.unload, methods=["POST"]),
     Route("/limits/intake", limits_page.set_intake, methods=["POST"]),
     Route("/api/v1/transcriptions", api.create_transcription, methods=["POST"]),
+    Route("/api/v1/links", links.look, methods=["POST"]),
     Route("/api/v1/jobs", api.list_jobs),
     Route("/api/v1/jobs/{id}", api.show_job, methods=["GET"]),
     Route("/api/v1/jobs/{id}", api.delete_job, methods=["DELETE"]),

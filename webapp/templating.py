@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime
 from functools import lru_cache
+from urllib.parse import urlsplit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.templating import Jinja2Templates
@@ -88,6 +89,11 @@ def when(epoch: float) -> str:
     return f"{moment.day} {moment:%b %Y, %H:%M} UTC"
 
 
+def host(url: str) -> str:
+    """Where a URL leads, for people: example.org."""
+    return (urlsplit(url).hostname or url).removeprefix("www.")
+
+
 def language_name(code: str) -> str:
     """A language code's English name, or the code itself if it has none here."""
     return languages.NAMES.get(code, code)
@@ -125,6 +131,7 @@ def _environment() -> Environment:
         iso,
         when,
         language_name,
+        host,
     ):
         env.filters[function.__name__] = function
     env.globals["static"] = static

@@ -188,7 +188,7 @@ def test_a_second_server_on_the_same_folder_says_so_and_leaves(served: Served) -
     )
     environment = {**os.environ, "STENOBOX_DATA": str(served.data), "STENOBOX_PORT": str(free_port())}
     command = [sys.executable, "-c", hurried]
-    said = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=40, check=False)
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert said.returncode == 1
     assert f"Another stenobox web uses {served.data}. Stop it, or name another folder" in said.stderr
     assert said.stdout == ""

@@ -233,7 +233,7 @@ def test_a_new_database_is_not_touched_while_another_process_prepares_it(config:
         opener.join(0.2)
         assert opener.is_alive()
         assert not config.jobs_db.exists()
-    opener.join(10)
+    opener.join(60)
     assert config.jobs_db.exists()
 
 
@@ -324,11 +324,11 @@ def test_a_write_of_another_thread_is_waited_for_and_then_a_busy_database(impati
     def write() -> None:
         with impatient.write():
             writing.set()
-            done.wait(10)
+            done.wait(60)
 
     thread = threading.Thread(target=write)
     thread.start()
-    writing.wait(10)
+    writing.wait(60)
     try:
         with pytest.raises(StenoboxError, match="busy") as refusal:
             put_setting(impatient, "slots")

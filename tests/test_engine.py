@@ -753,13 +753,13 @@ class TestTheEnginesSide:
     def test_quit(self, line: Line) -> None:
         line.hear()
         line.say(op="quit")
-        line.thread.join(5)
+        line.thread.join(60)
         assert not line.thread.is_alive()
 
     def test_the_worker_is_gone(self, line: Line) -> None:
         line.hear()
         line.close()
-        line.thread.join(5)
+        line.thread.join(60)
         assert not line.thread.is_alive()
 
     def test_a_model_that_breaks(self, line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -783,7 +783,7 @@ class Line:
 
     def __init__(self) -> None:
         self._ours, theirs = socket.socketpair()
-        self._ours.settimeout(10)
+        self._ours.settimeout(60)
         self._lines = self._ours.makefile("rb")
         self.child = Child(theirs, SPEC)
         self._theirs = theirs
@@ -808,7 +808,7 @@ class Line:
         if self._lines.closed:
             return
         self._ours.shutdown(socket.SHUT_RDWR)
-        self.thread.join(5)
+        self.thread.join(60)
         self._lines.close()
         self._ours.close()
         self._theirs.close()

@@ -284,7 +284,7 @@ def test_no_address_leads_out_of_its_folder(served: Served, path: str) -> None:
     # Sent as it is: clients tidy such addresses up before they send them.
     import http.client
 
-    connection = http.client.HTTPConnection(served.url.removeprefix("http://"), timeout=10)
+    connection = http.client.HTTPConnection(served.url.removeprefix("http://"), timeout=60)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()

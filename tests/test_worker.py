@@ -39,7 +39,7 @@ GRACE = 60
 
 def row(data: Path, job_id: str) -> dict[str, Any]:
     """A job's row, read beside whatever runs; {} when there is none."""
-    connection = sqlite.connect(f"file:{data}/jobs.db?mode=ro", uri=True, timeout=10)
+    connection = sqlite.connect(f"file:{data}/jobs.db?mode=ro", uri=True, timeout=60)
     connection.row_factory = sqlite.Row
     try:
         found = connection.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
@@ -73,7 +73,22 @@ def worker(data: Path, code: str = "", **variables: str) -> subprocess.Popen[byt
     environment = {**os.environ, "STENOBOX_DATA": str(data), "STENOBOX_GRACE": str(GRACE), **variables}
     main = f"import sys; {code}; from webapp import cli; sys.exit(cli.main(['worker']))" if code else ""
     command = ["-c", main] if code else ["-P", "-m", "webapp.cli", "worker"]
-    return subprocess.Popen([sys.executable, *command], env=environment, stderr=subprocess.PIPE)
+    WORKERS.append(subprocess.Popen([sys.executable, *command], env=environment, stderr=subprocess.PIPE))
+    return WORKERS[-1]
+
+
+WORKERS: list[subprocess.Popen[bytes]] = []
+
+
+@pytest.fixture(autouse=True)
+def _no_worker_outlives_its_test() -> Iterator[None]:
+    """One that failed would take the machine from all that come after it."""
+    yield
+    while WORKERS:
+        process = WORKERS.pop()
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
 
 
 def ready(process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:

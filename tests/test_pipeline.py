@@ -153,6 +153,17 @@ class Bench:
 
 
 @pytest.fixture
+def small_disk(config: Config) -> Iterator[Path]:
+    """A data folder on a file system of its own. Named before what uses it."""
+    config.data.mkdir(mode=0o700)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2g,mode=700", "stenobox-test", str(config.data)]
+    if sys.platform != "linux" or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+    yield config.data
+    subprocess.run(["umount", "-l", str(config.data)], check=True)
+
+
+@pytest.fixture
 def engine() -> FakeEngine:
     return FakeEngine()
 
@@ -338,6 +349,19 @@ class TestFailed:
 
         monkeypatch.setattr(media, "sound", full)
         failure(bench, job_id, "disk_full")
+
+    def test_a_disk_that_fills_up_fails_that_job_and_leaves_the_database_whole(
+        self, small_disk: Path, bench: Bench, tmp_path: Path
+    ) -> None:
+        """All on one disk: the sound takes its last block, and the row that says so is written nevertheless."""
+        job_id = bench.submit(media_files.long_silent_flac(tmp_path / "long.flac", 300))  # 19 MB once decoded
+        subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
+        sentence = failure(bench, job_id, "disk_full")
+        assert sentence == "The disk filled up while this file was read. Free some space and try again."
+        (record,) = store.list_attempts(bench.database, job_id)
+        assert (record.cause, record.stage, record.charged) == ("disk_full", Stage.DECODE, False)
+        with bench.database.read() as connection:
+            assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
 
     def test_disk_full_while_saving(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         def full(_: int) -> None:

@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from tasks import media, models, reuse, store, survey
-from tasks.capacity import Limits, Load, Request, changed, never_fits, too_large
+from tasks.capacity import SPARE_BYTES, Limits, Load, Request, changed, disk_full, never_fits, too_large
 from tasks.config import Config
 from tasks.db import Database
 from tasks.errors import StenoboxError
@@ -47,6 +47,8 @@ class Receiving:
         """Blocks on the disk. Raises StenoboxError too_large or disk_full."""
         if self.part.size + len(data) > self.limits.max_bytes:
             raise too_large(self.limits)
+        if self.box.lookout.disk_free() < SPARE_BYTES:  # by others' uploads, or it didn't say how much would come
+            raise disk_full()
         self.part.write(data)
         self.digest.update(data)
 
@@ -174,14 +176,17 @@ class Box:
                 self._give_back()
 
     def _give_back(self) -> None:
-        """Remove uploads that broke. A busy database is asked again with the next upload."""
+        """Remove uploads that broke. A busy database is asked again with the next upload. The files go first: on a disk
+        that they have filled, the row could not be dropped."""
         for job_id in list(self._broken):
             try:
-                store.drop_if_receiving(self.database, job_id)
+                job = store.get(self.database, job_id)
+                if job is None or job.state == State.RECEIVING:  # else it was queued, though its sender wasn't told
+                    media.remove(self.config, job_id)
+                    store.drop_if_receiving(self.database, job_id)
             except StenoboxError as error:
                 logger.warning("job %s: its place is not given back yet: %s", job_id, error.message)
                 return
-            media.remove(self.config, job_id)
             self._broken.discard(job_id)
             self.lookout.forget()
 

@@ -115,9 +115,7 @@ def decide(limits: Limits, load: Load, request: Request) -> StenoboxError | None
     if limits.intake != "open":
         return _closed(limits, load)
     if request.disk_free is not None and request.disk_free < (request.bytes or 0) + SPARE_BYTES:
-        return StenoboxError(
-            "disk_full", "The disk of this box is almost full. Delete some jobs, or try later.", retry_after=120
-        )
+        return disk_full()
     if load.guard in ("hold", "unload", "stop"):
         wait = retry_after(limits, load)
         return StenoboxError(
@@ -151,6 +149,13 @@ def too_large(limits: Limits) -> StenoboxError:
         f"The file is larger than {limits.max_bytes:,} bytes, the most this box takes. "
         "Send a shorter or more compressed recording, or ask the operator to raise the limit on the Limits page.",
         param="file",
+    )
+
+
+def disk_full() -> StenoboxError:
+    """The refusal of bytes that would take what must stay free."""
+    return StenoboxError(
+        "disk_full", "The disk of this box is almost full. Delete some jobs, or try later.", retry_after=120
     )
 
 

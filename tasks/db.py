@@ -174,8 +174,10 @@ def check_sqlite_version(version: tuple[int, ...] = sqlite.sqlite_version_info) 
 class Database:
     """A pool of connections to one file. Reads go on while one write is under way; writes take turns."""
 
-    def __init__(self, path: Path, *, busy_seconds: float = BUSY_SECONDS) -> None:
+    def __init__(self, path: Path, *, busy_seconds: float | None = None) -> None:
+        """busy_seconds: how long others' locks are waited out, BUSY_SECONDS unless given."""
         check_sqlite_version()
+        busy_seconds = BUSY_SECONDS if busy_seconds is None else busy_seconds
         self.engine = sa.create_engine(
             sa.URL.create("sqlite", database=str(path)),  # not a string: a folder's name may hold "?" or "%"
             module=sqlite,
@@ -193,24 +195,47 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection that sees one snapshot. Raises StenoboxError database_busy."""
-        with _sentences(), self.engine.connect() as connection, connection.begin():
+        with self._sentences(), self.engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A connection holding the write lock from its first statement; committed and on disk at the end.
 
-        Raises StenoboxError database_busy or disk_full; then nothing was written.
+        Raises StenoboxError database_busy, disk_full or storage_failing; then nothing was written.
         """
         if not self._turn.acquire(timeout=self._busy_seconds):
             raise _busy()
         try:
-            with _sentences(), self.engine.connect() as connection:
+            with self._sentences(), self.engine.connect() as connection:
                 connection = connection.execution_options(begin="IMMEDIATE")
                 with connection.begin():
                     yield connection
         finally:
             self._turn.release()
+
+    @contextmanager
+    def _sentences(self) -> Iterator[None]:
+        """What SQLite says of disk and locks, as refusals that the caller can live with."""
+        try:
+            yield
+        except OperationalError as error:
+            text = str(error.orig)
+            if "locked" in text or "busy" in text:
+                raise _busy() from error
+            if "disk is full" in text:
+                raise StenoboxError(
+                    "disk_full", "The disk of this box is full. Free some space and try again.", retry_after=60
+                ) from error
+            if any(words in text for words in ("readonly", "disk I/O error", "unable to open")):
+                # A connection that was opened while the folder could not be written stays read-only for ever.
+                self.engine.dispose()
+                raise StenoboxError(
+                    "storage_failing",
+                    f"The database can't be written ({text}). Nothing was lost; look at the disk of this box.",
+                    retry_after=60,
+                ) from error
+            raise
 
     def close(self) -> None:
         self.engine.dispose()
@@ -224,19 +249,6 @@ def _prepare(connection: Any, _record: object) -> None:
 
 def _begin(connection: Connection) -> None:
     connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get('begin', 'DEFERRED')}")
-
-
-@contextmanager
-def _sentences() -> Iterator[None]:
-    try:
-        yield
-    except OperationalError as error:
-        text = str(error.orig)
-        if "locked" in text or "busy" in text:
-            raise _busy() from error
-        if "disk is full" in text:
-            raise StenoboxError("disk_full", "The disk is full. Free some space and try again.") from error
-        raise
 
 
 def _busy() -> StenoboxError:
@@ -268,6 +280,10 @@ def open_database(config: Config) -> Database:
         try:
             if schema(database) != SCHEMA:
                 migrate(config, database)
+        except StenoboxError as error:
+            if error.code != "storage_failing":
+                raise
+            raise SchemaError(f"{config.jobs_db} can't be read as a database: {error.message}") from error
         except DatabaseError as error:
             raise SchemaError(f"{config.jobs_db} can't be read as a database: {error.orig}.") from error
     return database

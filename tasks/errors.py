@@ -57,6 +57,7 @@ KINDS: dict[str, Kind] = {
     "paused": Kind(503, _SERVER, retryable=True),
     "draining": Kind(503, _SERVER, retryable=True),
     "database_busy": Kind(503, _SERVER, retryable=True),
+    "storage_failing": Kind(503, _SERVER, retryable=True),
     "disk_full": Kind(507, _SERVER, retryable=True),
     "internal": Kind(500, _SERVER, retryable=True),
     # Why a job failed. The status is used only by `stenobox transcribe` and by synchronous faces.

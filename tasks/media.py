@@ -147,4 +147,7 @@ def _sync_folder(path: Path) -> None:
 def _sentence(error: OSError) -> StenoboxError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StenoboxError("disk_full", "The disk of this box is full. Free some space and try again.")
-    return StenoboxError("internal", f"The data folder can't be written ({error.strerror}).")
+    sentence = f"The data folder can't be written ({error.strerror})."
+    if error.errno in (errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM):
+        return StenoboxError("storage_failing", f"{sentence} Look at the disk of this box.", retry_after=60)
+    return StenoboxError("internal", sentence)

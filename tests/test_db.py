@@ -356,7 +356,7 @@ def test_a_full_disk_has_its_sentence_and_nothing_is_written(database: Database)
             connection.execute(sa.insert(settings).values(name="small", value=1, changed_at=0.0))
             connection.execute(sa.insert(settings).values(name="big", value="x" * 100_000, changed_at=0.0))
 
-    with pytest.raises(StenoboxError, match=r"The disk is full\. Free some space") as refusal:
+    with pytest.raises(StenoboxError, match=r"The disk of this box is full\. Free some space") as refusal:
         fill()
     assert refusal.value.code == "disk_full"
     assert names(database) == []

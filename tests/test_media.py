@@ -181,13 +181,24 @@ def test_the_bytes_are_on_disk_before_the_name_and_the_name_before_keep_returns(
 # A disk that is full
 
 
+UNWRITABLE = "The data folder can't be written"
+
+
 @pytest.mark.parametrize(
     ("number", "code", "sentence"),
     [
         (errno.ENOSPC, "disk_full", "The disk of this box is full. Free some space and try again."),
         (errno.EDQUOT, "disk_full", "The disk of this box is full. Free some space and try again."),
-        (errno.EIO, "internal", "The data folder can't be written (Input/output error)."),
-        (errno.EROFS, "internal", "The data folder can't be written (Read-only file system)."),
+        (
+            errno.EIO,
+            "storage_failing",
+            "The data folder can't be written (Input/output error). Look at the disk of this box.",
+        ),
+        (
+            errno.EROFS,
+            "storage_failing",
+            "The data folder can't be written (Read-only file system). Look at the disk of this box.",
+        ),
     ],
 )
 def test_a_disk_that_takes_nothing_has_a_sentence(

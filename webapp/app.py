@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -25,6 +26,8 @@ from webapp.door import Door
 from webapp.routes import routes
 from webapp.security import HEADERS, AllowedHosts, SameOrigin, SecurityHeaders
 
+logger = logging.getLogger(__name__)
+
 
 class _Application(Starlette):
     """With a door before everything else, also before Starlette's own middleware."""
@@ -45,8 +48,11 @@ async def _on_exception(request: Request, error: Exception) -> Response:
 
 
 def _drop_uploads(box: Box, except_of: str) -> None:
-    for job_id in store.drop_receiving_of_others(box.database, except_of):
-        media.remove(box.config, job_id)
+    try:
+        for job_id in store.drop_receiving_of_others(box.database, except_of):
+            media.remove(box.config, job_id)
+    except StenoboxError as error:  # a full disk or a busy database keeps no web process from starting or leaving
+        logger.warning("uploads that broke still hold their places: %s", error.message)
 
 
 def create_app(config: Config) -> Starlette:

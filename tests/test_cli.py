@@ -422,10 +422,12 @@ def test_a_text_is_not_a_recording(run: Callable[..., Any], fake: Any, tmp_path:
 
 
 def test_an_engine_that_dies_is_said_in_a_sentence(run: Callable[..., Any], fake: Any) -> None:
-    fake.outcome = ChildDied("engine", "was killed (SIGKILL)")
+    fake.outcome = ChildDied("engine", "was killed (SIGKILL)", "out_of_memory")
     said = run("transcribe", SAMPLES / "en-u000.flac")
     assert said.status == 1
-    assert said.err.startswith("stenobox: It ended early: the engine was killed (SIGKILL). Memory may have run out")
+    assert said.err.startswith(
+        "stenobox: The engine ran out of memory while transcribing, and the system ended it. Try a smaller model"
+    )
 
 
 def test_ctrl_c_leaves_with_130(run: Callable[..., Any], fake: Any) -> None:

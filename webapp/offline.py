@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tasks import models
+from tasks import causes, models
 from tasks.actions import check_params
 from tasks.children import ChildDied
 from tasks.config import Config
@@ -29,7 +29,7 @@ def transcribe_file(config: Config, file: Path, model: str | None, language: str
     prepare_data_folder(config)
     found = models.find(config, params.model)
     models.fetch(config, found, on_progress=lambda done, total: _progress(f"downloading {found.name}", done, total))
-    engines = Engines(config)
+    engines, stage = Engines(config), Stage.DECODE
     database = open_database(config)
     spec = engine_spec(config, Planner(config, database), found.name, slots=1)
     database.close()
@@ -43,16 +43,21 @@ def transcribe_file(config: Config, file: Path, model: str | None, language: str
                 aligner = models.aligner(config, found, code)
                 return (None, None) if aligner is None else (str(models.fetch(config, aligner)), None)
 
+            def on_progress(now: Stage, progress: float) -> None:
+                nonlocal stage
+                stage = now
+                _progress(_VERBS.get(stage, stage), progress, 1.0)
+
             answer = engine.transcribe(
                 sound,
                 params.language,
-                on_progress=lambda stage, progress: _progress(_VERBS.get(stage, stage), progress, 1.0),
+                on_progress=on_progress,
                 find_aligner=find_aligner,
                 on_start=lambda cancel: None,
             )
     except ChildDied as death:
-        sentence = f"It ended early: {death}. Memory may have run out; try a smaller model."
-        raise StenoboxError("engine_crashed", sentence) from None
+        cause = causes.of_death(death, stage)
+        raise StenoboxError(cause.code, causes.verdict([cause.code], cause)) from None
     finally:
         engines.stop()
         _progress("", 0, 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from urllib.parse import unquote, urlsplit
 
-from tasks import egress, fetching, links, store
+from tasks import egress, fetching, links, repeats, store
 from tasks.actions import Box
 from tasks.capacity import Request
 from tasks.children import ChildDied
@@ -42,18 +42,29 @@ def submit(
     submitter: str = "",
     asker: str = "",
     title: str = "",
+    key: str = "",
 ) -> Job:
     """Take a place in line for a link: it is fetched first, then transcribed. submitter: whose it is; asker: who is
-    told when to come back; title: what to call it until the site is asked.
+    told when to come back; title: what to call it until the site is asked; key: the submitter's own name for this
+    submission, whose second use leads to the same job.
 
-    Raises as `check` and `Box.params`, and the refusals of admission."""
+    Raises as `check`, `Box.params` and `repeats.find`, and the refusals of admission."""
     url = check(box, url)
     params = box.params(model, language)
+
+    def is_same(job: Job) -> bool:
+        return (job.source.url, job.params) == (url, params)
+
+    if known := repeats.find(box.database, submitter, key, is_same):
+        return known
     box.lookout.check(None, submitter, asker)
     source = Source("url", clean(title) or name(url), url=url)
     request = Request(disk_free=box.lookout.disk_free())
     try:
-        job = store.admit_link(box.database, box.planner.first(), request, source, params, submitter)
+        job = store.admit_link(box.database, box.planner.first(), request, source, params, submitter, key)
+    except store.KeyTaken:  # by one that came at the same time
+        known = repeats.find(box.database, submitter, key, is_same)
+        return known or submit(box, url, model, language, submitter, asker, title, key)
     except StenoboxError as refusal:
         if refusal.code == "queue_full":
             box.lookout.check_again(None, submitter, asker)

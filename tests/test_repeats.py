@@ -16,12 +16,12 @@ from support import wait_until
 from test_uploads import OPEN, answer, head
 from web_support import END, FORM, Live, client_of, field_part, file_part, live
 
-from tasks import repeats, store
+from tasks import ingest, repeats, store
 from tasks.actions import Box
 from tasks.config import Config
 from tasks.db import idempotency_keys
 from tasks.errors import StenoboxError
-from tasks.jobs import Params, State
+from tasks.jobs import Job, Params, State
 from tasks.repeats import KEEP_SECONDS, Repeat, check_key
 from webapp import uploads
 
@@ -246,3 +246,28 @@ def test_a_submission_that_is_known_at_once_asks_for_its_job(box: Box) -> None:
     box.delete(job.id)
     with pytest.raises(StenoboxError, match="deleted"):
         repeats.find(box.database, "", "one", lambda job: True)
+
+
+def link(box: Box, url: str = "https://example.org/talk?id=1", key: str = "one", **fields: str) -> Job:
+    return ingest.submit(box, url, key=key, **fields)
+
+
+def test_a_link_with_a_key_is_one_job_also_while_the_box_is_full(box: Box) -> None:
+    job = link(box)
+    assert link(box) == job
+    while store.load(box.database).active < box.limits().places:
+        link(box, key="")
+    assert link(box).id == job.id
+    for other in (lambda: link(box, "https://example.org/other"), lambda: link(box, language="en")):
+        with pytest.raises(StenoboxError, match="another recording"):
+            other()
+    box.delete(job.id)
+    with pytest.raises(StenoboxError, match="deleted"):
+        link(box)
+
+
+def test_of_links_at_the_same_time_one_wins(box: Box) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        found = {job.id for job in threads.map(lambda _: link(box), range(16))}
+    assert len(found) == 1
+    assert len(store.ids(box.database)) == 1

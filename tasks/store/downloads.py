@@ -16,17 +16,27 @@ import sqlalchemy as sa
 from tasks.capacity import Limits, Request, decide
 from tasks.db import Database, attempts, jobs
 from tasks.jobs import Job, Params, Source, Stage, State, new_id
-from tasks.store import history, rows
+from tasks.store import history, keys, rows
 from tasks.store.admission import line_up, read_limits, read_load
 from tasks.store.attempts import Attempt
 
 
 def admit_link(
-    database: Database, first: Limits, request: Request, source: Source, params: Params, submitter: str = ""
+    database: Database,
+    first: Limits,
+    request: Request,
+    source: Source,
+    params: Params,
+    submitter: str = "",
+    key: str = "",
 ) -> Job:
-    """Take a place in line for a link; the decision and the row are one transaction. Raises the refusal."""
+    """Take a place in line for a link; the decision and the row are one transaction. key: the submitter's own name for
+    this submission. Raises the refusal, and before it KeyTaken."""
     job_id, now = new_id(), time.time()
     with database.write() as connection:
+        if key:
+            keys.take(connection, submitter, key, job_id)
+            keys.accept(connection, job_id)
         refusal = decide(read_limits(connection, first), read_load(connection, submitter), request)
         if refusal is not None:
             raise refusal

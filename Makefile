@@ -9,13 +9,14 @@ export STENOBOX_DATA ?= $(CURDIR)/data
 # uv, where there is one, shares its cache between environments and is several times faster.
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: run test lint bench overload format constraints clean
+.PHONY: run test lint bench overload chaos format constraints clean
 
 run: $(BIN)/.installed
 	@$(BIN)/stenobox serve
 
 test: $(BIN)/.installed-dev
 	@tools/find-chromium
+	@tools/find-faketime
 	@$(MAKE) --no-print-directory lint
 	@tools/run-tests
 
@@ -31,6 +32,11 @@ bench: $(BIN)/.installed-dev
 # Half an hour: ten minutes each in memory control groups of 1.5, 2 and 4 GB (Linux, root).
 overload: $(BIN)/.installed-dev
 	@$(BIN)/python tools/overload.py
+
+# An hour: every way to be killed, frozen, filled up or set back, twenty times with other delays (CHAOS_SEED repeats).
+chaos: $(BIN)/.installed-dev
+	@tools/find-faketime
+	@CHAOS=long OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s -m chaos tests
 
 format: $(BIN)/.installed-dev
 	@$(BIN)/ruff check --fix .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import threading
 import unicodedata
 import uuid
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from tasks import media, models, reuse, store, survey
-from tasks.capacity import SPARE_BYTES, Limits, Load, Request, changed, disk_full, never_fits, too_large
+from tasks.capacity import SPARE_BYTES, Limits, Load, Request, changed, disk_full, leaving, never_fits, too_large
 from tasks.config import Config
 from tasks.db import Database
 from tasks.errors import StenoboxError
@@ -29,6 +30,8 @@ from tasks.survey import Survey
 logger = logging.getLogger(__name__)
 
 NAME_CHARACTERS = 255
+GIVE_BACK_SECONDS = 5.0
+"""Until the place of a broken upload is given back, when that could not be written at once."""
 
 
 @dataclass
@@ -96,6 +99,10 @@ class Box:
         self.lookout = Lookout(self.config, self.database, self.planner)
         self._fixed = self.planner.slots_are_fixed()
 
+    def leave(self) -> None:
+        """This process was told to stop: it takes nothing new, and says so. Safe in a signal handler."""
+        self.lookout.leaving = True
+
     def limits(self) -> Limits:
         """The limits in force."""
         return self.planner.limits()
@@ -149,6 +156,8 @@ class Box:
         place and leads to the same job. Raises the refusal.
         """
         self._give_back()
+        if self.lookout.leaving:
+            raise leaving()
         source = Source(kind, clean_name(name), size)
         limits = self.limits()
         first, request = self.planner.first(), self.request(size, "")
@@ -176,8 +185,8 @@ class Box:
                 self._give_back()
 
     def _give_back(self) -> None:
-        """Remove uploads that broke. A busy database is asked again with the next upload. The files go first: on a disk
-        that they have filled, the row could not be dropped."""
+        """Remove uploads that broke: files first, or a disk that they have filled could take no end of a row. A
+        database that is busy is asked again soon; the place is held until then."""
         for job_id in list(self._broken):
             try:
                 job = store.get(self.database, job_id)
@@ -186,6 +195,9 @@ class Box:
                     store.drop_if_receiving(self.database, job_id)
             except StenoboxError as error:
                 logger.warning("job %s: its place is not given back yet: %s", job_id, error.message)
+                again = threading.Timer(GIVE_BACK_SECONDS, self._give_back)
+                again.daemon = True
+                again.start()
                 return
             self._broken.discard(job_id)
             self.lookout.forget()
@@ -245,6 +257,8 @@ class Box:
         job = store.cancel(self.database, self.get(job_id).id)
         if job is None:
             raise _wrong_state(self.get(job_id), "canceled")
+        if job.finished:
+            media.journal(self.config, job.id).unlink(missing_ok=True)
         logger.info("job %s: a person canceled it", job.id)
         self.lookout.forget()
         return job

@@ -175,6 +175,11 @@ def _closed(limits: Limits, load: Load) -> StenoboxError:
     )
 
 
+def leaving() -> StenoboxError:
+    """The refusal of a box that was told to stop."""
+    return StenoboxError("draining", "This box is stopping or restarting. Try again in a moment.", retry_after=10)
+
+
 def retry_after(limits: Limits, load: Load, promised: int = 0, promised_until: float | None = None) -> int:
     """Whole seconds a client is told to wait: until the first place nobody else was told of is very likely free.
 

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from tasks.config import Config
 from tasks.errors import StenoboxError
 
-SCHEMA = "0005"
+SCHEMA = "0006"
 """The newest migration. A test holds it equal to Alembic's head."""
 
 BUSY_SECONDS = 10.0
@@ -62,6 +62,8 @@ jobs = sa.Table(
     sa.Column("source_url", sa.Text),
     sa.Column("needs_download", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("about", sa.JSON, nullable=False, server_default=sa.text("'{}'")),
+    sa.Column("resumed", sa.Float, nullable=False, server_default=sa.text("0")),
+    sa.Column("elapsed", sa.Float, nullable=False, server_default=sa.text("0")),
     # The states are literals here and in every query that counts them: a bound IN (?, ?) can't use a partial index.
     sa.Index("jobs_active", "state", "turn", "queued_at", "id", sqlite_where=sa.text("finished_at IS NULL")),
     sa.Index("jobs_created", "created_at", "id"),

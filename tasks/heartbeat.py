@@ -13,6 +13,7 @@ from tasks.config import Config
 from tasks.db import Database
 from tasks.engine.engines import Engines
 from tasks.errors import StenoboxError
+from tasks.leases import Leases
 from tasks.planner import Planner
 from tasks.queue import Queue
 from tasks.running import Reason, Running
@@ -37,6 +38,7 @@ class Heartbeat:
         self._leaving = threading.Event()
         self._thread = threading.Thread(target=self._beat_until_left, daemon=True, name="heartbeat")
         self._reconciled = 0.0
+        self._leases = Leases(config.lease)
 
     def start(self) -> None:
         self._thread.start()
@@ -76,10 +78,10 @@ class Heartbeat:
         return None
 
     def beat(self) -> None:
-        """One pulse. Leases are renewed before expired ones are looked for, so that a long pause costs nothing."""
+        """One pulse. What runs here is renewed and never rescued, so that a long pause costs nothing."""
         running = dict(self._running)
         if running:
-            beats = [(token, one.stage, one.progress) for token, one in running.items()]
+            beats = [(token, one.stage, one.progress, one.elapsed) for token, one in running.items()]
             owned = store.renew_if_owned(self._database, beats, self._config.lease)
             for token, one in running.items():
                 if token not in owned:
@@ -95,8 +97,9 @@ class Heartbeat:
         """Put back what a dead worker held, and wake a thread if there is room for what waits in line."""
         load = store.load(self._database)
         if load.running + load.downloading > len(self._running):
-            for job in store.requeue_expired(self._database):
-                logger.warning("job %s: its worker is gone; back in line", job.id)
+            for token, stamp in self._leases.over(self._others()).items():
+                for job in store.requeue_if_silent(self._database, token, stamp):
+                    logger.warning("job %s: its worker is gone; back in line", job.id)
         limits = self._planner.limits()
         if load.to_download and load.downloading < limits.download_slots:
             for job in store.list_active(self._database)[-1:]:
@@ -104,6 +107,10 @@ class Heartbeat:
         if load.queued > load.to_download and load.running < limits.slots:
             for job in store.list_active(self._database)[-1:]:  # any will do; there may be none by now
                 self._queue.wake(job.id)
+
+    def _others(self) -> dict[str, float]:
+        found = store.stamps(self._database)
+        return {token: stamp for token, stamp in found.items() if token not in self._running}
 
     def _beat_until_left(self) -> None:
         while not self._leaving.wait(min(BEAT_SECONDS, self._config.lease / 4)):

@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 
 from tasks import store
-from tasks.capacity import LONGEST_RETRY_AFTER, Limits, Load, Request, decide
+from tasks.capacity import LONGEST_RETRY_AFTER, Limits, Load, Request, decide, leaving
 from tasks.config import Config
 from tasks.db import Database
 from tasks.errors import StenoboxError
@@ -33,6 +33,7 @@ class Lookout:
         self._seen_of: dict[str, tuple[float, int]] = {}
         self._looked = -STALE_SECONDS
         self._disk = (-FRESH_SECONDS, 0)
+        self.leaving = False
 
     @property
     def limits(self) -> Limits:
@@ -70,6 +71,8 @@ class Lookout:
 
         size: bytes of its file, None if unknown; submitter: whose it is; asker: who is told when to come back.
         """
+        if self.leaving:
+            return leaving()
         _, limits, load = self._seen
         if submitter and limits.per_key:
             load = replace(load, of_key=self._seen_of.get(submitter, (0.0, 0))[1])

@@ -2,6 +2,7 @@
 
 <data>/media/<job id>/source        what came in (source.part while it arrives)
                       fetch-<token> a folder of its own for what comes from a link, until that is whole
+                      journal       what earlier attempts have transcribed (see `journal`), removed when the job ends
                       <token>.f32   decoded sound of one attempt, removed when the attempt ends
                       <token>.json  the transcript of one attempt; the job's row says which one counts
 """
@@ -56,6 +57,10 @@ def take(config: Config, job_id: str, path: Path) -> None:
         _sync_folder(target.parent.parent)
     except OSError as error:
         raise _sentence(error) from error
+
+
+def journal(config: Config, job_id: str) -> Path:
+    return folder(config, job_id) / "journal"
 
 
 def transcript(config: Config, job_id: str, result: str) -> Path:

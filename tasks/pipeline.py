@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from tasks import causes, children, devices, logs, machine, media, models, store
+from tasks import causes, children, devices, journal, logs, machine, media, models, store
 from tasks.children import ChildDied
 from tasks.config import Config
 from tasks.costs import Kind, Record, windows
@@ -172,6 +172,8 @@ class Pipeline:
         logger.info("job %s: %s", running.job.id, job.state if job else "no longer ours")
         if job is None or job.finished:
             self._outcomes.forget(running.job.id)
+        if job is not None and job.finished:
+            media.journal(self._config, job.id).unlink(missing_ok=True)
         if job is None or job.state != State.COMPLETED:
             media.transcript(self._config, running.job.id, f"{running.token}.json").unlink(missing_ok=True)
         if job is None and store.get(self._database, running.job.id) is None:
@@ -190,9 +192,11 @@ class Pipeline:
             spec = replace(usual, batch=min(usual.batch, running.most_windows))
         self._engines.warm(spec)  # it loads while this decodes
 
+        kept = media.journal(config, job.id)
+        done = _share(Stage.TRANSCRIBE, share) if (share := journal.progress(kept)) else 0.0
+
         def at(stage: Stage, progress: float) -> None:
-            start, end = _SHARES[stage]
-            running.at(stage, start + (end - start) * progress)
+            running.at(stage, max(done, _share(stage, progress)))
 
         at(Stage.DECODE, 0.0)
         began = time.monotonic()
@@ -205,7 +209,7 @@ class Pipeline:
         )
         decoding = time.monotonic() - began
         with _estimates_can_wait(job.id):
-            store.note_length_if_owned(self._database, running.token, sound.seconds)
+            store.note_length_if_owned(self._database, running.token, sound.seconds, done)
         running.holds(sound.peak)
         running.batch = windows(spec.batch, sound.seconds)
         allowed = allow(sound.seconds, spec.batch, store.factor(self._database, model.name, spec.compute_type))
@@ -226,6 +230,7 @@ class Pipeline:
                 on_start=running.on_stop,
                 on_memory=running.holds,
                 allowed=allowed,
+                journal=kept,
             )
         fewer = running.batch < windows(usual.batch, sound.seconds)
         notes = [
@@ -262,6 +267,11 @@ class Pipeline:
             on_progress=lambda done, total: running.at(Stage.DOWNLOAD, done / total if total else 0.0),
             on_start=lambda process: running.on_stop(lambda: children.kill(process)),
         )
+
+
+def _share(stage: Stage, progress: float) -> float:
+    start, end = _SHARES[stage]
+    return start + (end - start) * progress
 
 
 @contextmanager

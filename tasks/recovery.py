@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import os
 import shutil
 import time
 from typing import IO
@@ -43,6 +44,21 @@ def take_data_folder(config: Config, name: str) -> IO[str]:
             time.sleep(0.1)
 
 
+def worker_is_here(config: Config) -> bool:
+    """Whether a worker has the data folder: however it went, its lock went with it."""
+    try:
+        lock = os.open(config.data / "worker.lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
 def rescue(config: Config, database: Database) -> None:
     """Put every running job back in line and sweep what belongs to no job. Only under the worker's lock."""
     for job in store.requeue_all_running(database):
@@ -57,3 +73,7 @@ def rescue(config: Config, database: Database) -> None:
         shutil.rmtree(left, ignore_errors=True)
     for sound in config.media.glob("*/*.f32"):
         sound.unlink(missing_ok=True)
+    waiting = {job.id for job in store.list_active(database)}
+    for journal in config.media.glob("*/journal"):
+        if journal.parent.name not in waiting:
+            journal.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from enum import StrEnum
 
@@ -39,8 +40,14 @@ class Running:
         self.batch: int | None = None
         self.most_windows = attempt.batch
         self.reason: Reason | None = None
+        self._began = time.monotonic()
         self._hooks: list[Callable[[], None]] = []
         self._lock = threading.Lock()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since its claim, by a clock that nobody sets."""
+        return time.monotonic() - self._began
 
     def at(self, stage: Stage, progress: float) -> None:
         """Note how far it is; written with the next heartbeat. Raises Stopped."""

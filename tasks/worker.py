@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 THREADS = 17 + MOST_SLOTS
 """One for each slot there may be, of both kinds, and one to warm the engine when all are taken."""
+JOIN_SHARE = 0.7
+"""Of the grace time: how long threads are waited for, so that the rest is enough to leave in."""
 FIRST_POLL_SECONDS, LAST_POLL_SECONDS = 0.01, 0.5
 """A thread looks for messages this often. Twenty-five that look twice a second find one within 20 ms on average."""
 
@@ -92,7 +94,7 @@ def run(config: Config) -> None:
             initial_delay=FIRST_POLL_SECONDS,
             max_delay=LAST_POLL_SECONDS,
             scheduler_interval=60,
-            shutdown_timeout=config.grace,
+            shutdown_timeout=config.grace * JOIN_SHARE,
             on_drain=drain,
         )
         logging.getLogger("huey").setLevel(logging.WARNING)

@@ -132,7 +132,12 @@ def serve(folder: Path, **variables: str) -> Served:
         except httpx.TransportError:
             return False
 
-    wait_until(up)
+    try:
+        wait_until(up, 120)
+    except BaseException:
+        process.kill()  # or what it started would outlive this test
+        process.wait()
+        raise
     return served
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import change_limit
+from support import change_limit, wait_until
 from test_jobs import claim, job_in, queued, row
 
-from tasks import media, models, store
+from tasks import actions, media, models, store
 from tasks.actions import NAME_CHARACTERS, Box, clean_name
 from tasks.capacity import Limits, Load
 from tasks.config import Config
@@ -489,3 +489,23 @@ def test_a_place_that_a_busy_database_kept_is_given_back_with_the_next_upload(
     with box.receive("next.mp3"):
         assert store.get(box.database, broken.job_id) is None
         assert not media.folder(box.config, broken.job_id).exists()
+
+
+def test_a_place_that_a_busy_database_kept_is_given_back_without_another_upload(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A box that this place fills would let nobody in whose upload could give it back."""
+    real, calls = store.drop_if_receiving, []
+
+    def full(*arguments: Any) -> None:
+        calls.append(media.folder(box.config, arguments[1]).exists())
+        if len(calls) == 1:
+            raise StenoboxError("disk_full", "full")
+        real(*arguments)
+
+    monkeypatch.setattr(store, "drop_if_receiving", full)
+    monkeypatch.setattr(actions, "GIVE_BACK_SECONDS", 0.02)
+    with pytest.raises(ZeroDivisionError), box.receive("talk.mp3"):
+        raise ZeroDivisionError
+    wait_until(lambda: store.load(box.database).active == 0, 10)
+    assert calls == [False, False]  # the disk has its room back before anything is written

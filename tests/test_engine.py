@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import types
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -28,7 +29,7 @@ import psutil
 import pytest
 from support import TRUTH, wait_until
 
-from tasks import children, models
+from tasks import children, journal, models
 from tasks.children import ChildDied
 from tasks.config import Config
 from tasks.engine import child, engines, process
@@ -281,6 +282,77 @@ class TestWhatItHears:
         assert real.engines.pid == engine.pid
 
 
+@pytest.fixture(scope="module")
+def one_by_one(real: Real) -> Spec:
+    """A batch is one window."""
+    return replace(real.spec, batch=1)
+
+
+@pytest.fixture(scope="module")
+def whole(real: Real, one_by_one: Spec) -> dict[str, Any]:
+    """The transcript of the long sample when nothing happens."""
+    return real.transcribe(real.sample(LONG), spec=one_by_one)[0]
+
+
+class TestResuming:
+    """Killed or frozen in the middle: what was recognized is kept, and the rest sounds as if nothing had happened."""
+
+    def test_a_killed_engine_s_windows_are_not_done_again(
+        self, real: Real, one_by_one: Spec, whole: dict[str, Any], tmp_path: Path
+    ) -> None:
+        sound, path = real.sample(LONG), tmp_path / "journal"
+
+        def kill_in_the_middle(stage: Stage, progress: float) -> None:
+            if stage == Stage.TRANSCRIBE and progress >= 0.5 and (pid := real.engines.pid):
+                os.kill(pid, signal.SIGKILL)
+
+        with pytest.raises(ChildDied):
+            real.transcribe(sound, spec=one_by_one, journal=path, on_progress=kill_in_the_middle)
+        before = path.read_bytes()
+        assert before.count(b'"window"') >= 2
+        share = journal.progress(path)
+        told: list[tuple[Stage, float]] = []
+        again = real.recognize(sound, spec=one_by_one, journal=path, on_progress=lambda *at: told.append(at))
+        assert again.transcript == whole
+        assert told[0] == (Stage.TRANSCRIBE, round(share, 3))
+        assert min(progress for stage, progress in told if stage == Stage.TRANSCRIBE) == round(share, 3)
+        lines = path.read_bytes()
+        assert lines.startswith(before[: before.rindex(b"\n") + 1])
+        entries = [json.loads(line) for line in lines.splitlines()]
+        kinds = Counter(entry["type"] for entry in entries)
+        assert kinds == {"key": 1, "speech": 1, "language": 1, "window": len(entries[1]["windows"])}
+        assert again.usage.seconds >= sum(entry.get("seconds", 0) for entry in entries) - 0.1
+
+    @pytest.mark.parametrize("batch", [1, 2])
+    def test_what_is_kept_is_believed_and_not_recognized(
+        self, real: Real, one_by_one: Spec, whole: dict[str, Any], tmp_path: Path, batch: int
+    ) -> None:
+        """Words that nobody said, put where the first two windows' were: were they recognized again, they would go.
+        A smaller batch, as after memory ran out, goes on all the same."""
+        sound, path = real.sample(LONG), tmp_path / "journal"
+        real.transcribe(sound, spec=one_by_one, journal=path)
+        lines = path.read_bytes().splitlines(keepends=True)
+        for place in (3, 4):
+            lines[place] = json.dumps(json.loads(lines[place]) | {"text": " kept words"}).encode() + b"\n"
+        path.write_bytes(b"".join(lines[:5]) + lines[5][:30])
+        spec = replace(one_by_one, batch=batch)
+        text = real.transcribe(sound, spec=spec, journal=path, find_aligner=lambda language: (None, None))[0]["text"]
+        assert text.startswith("kept words kept words ")
+        assert whole["text"].endswith(text.removeprefix("kept words kept words "))
+        german = real.transcribe(sound, "de", spec=spec, journal=path, find_aligner=lambda language: (None, None))[0]
+        assert "kept words" not in german["text"]  # another language was asked for
+
+    def test_no_speech_is_remembered_too(self, real: Real, one_by_one: Spec, tmp_path: Path) -> None:
+        sound, path = real.sound(media.silence(3)), tmp_path / "journal"
+        for _ in range(2):
+            assert real.transcribe(sound, spec=one_by_one, journal=path)[1] == "No speech found."
+            assert [json.loads(line)["type"] for line in path.read_bytes().splitlines()] == [
+                "key",
+                "speech",
+                "language",
+            ]
+
+
 class TestStoppingIt:
     """In this order: each test leaves the engine as the next may find it."""
 
@@ -398,7 +470,7 @@ class Recognizer:
         if spec.model == "broken":
             raise ValueError("bad weights " + "x" * 500)
 
-    def transcribe(self, sound, language, on_progress, find_aligner):
+    def transcribe(self, sound, language, on_progress, find_aligner, journal):
         on_progress("transcribe", 0.5)
         if language == "spin":
             while True:
@@ -644,7 +716,9 @@ class FakeRecognizer:
     def __init__(self, spec: Spec, meter: Meter) -> None:
         self.spec, self.meter = spec, meter
 
-    def transcribe(self, sound: Path, language: str | None, on_progress: Any, find_aligner: Any) -> Answer:
+    def transcribe(
+        self, sound: Path, language: str | None, on_progress: Any, find_aligner: Any, journal: Any
+    ) -> Answer:
         match language:
             case "fail":
                 raise RuntimeError("broken")
@@ -672,7 +746,7 @@ class TestTheEnginesSide:
 
     def test_ready_then_an_answer(self, line: Line) -> None:
         assert line.hear() == {"event": "ready"}
-        line.say(op="transcribe", id=1, sound="/a", language=None)
+        line.say(op="transcribe", id=1, sound="/a", language=None, journal=None)
         assert line.hear() == {"event": "progress", "id": 1, "stage": "transcribe", "progress": 1.0}
         answer = line.hear()
         usage = answer.pop("usage")
@@ -692,29 +766,29 @@ class TestTheEnginesSide:
         monkeypatch.setattr(Meter, "loaded", slowly)
         early = Line()
         try:
-            early.say(op="transcribe", id=1, sound="/a", language=None)
+            early.say(op="transcribe", id=1, sound="/a", language=None, journal=None)
             assert [early.hear()["event"] for _ in range(3)] == ["ready", "progress", "done"]
         finally:
             early.close()
 
     def test_it_answers_about_an_aligner(self, line: Line) -> None:
         line.hear()
-        line.say(op="transcribe", id=1, sound="/a", language="align")
+        line.say(op="transcribe", id=1, sound="/a", language="align", journal=None)
         assert line.hear() == {"event": "aligner", "id": 1, "language": "de"}
         line.say(op="aligner", id=1, folder="/folder", note=None)
         assert line.hear()["transcript"] == {"aligner": ["/folder", None]}
 
     def test_cancel_while_it_waits_for_an_aligner(self, line: Line) -> None:
         line.hear()
-        line.say(op="transcribe", id=1, sound="/a", language="align")
+        line.say(op="transcribe", id=1, sound="/a", language="align", journal=None)
         line.hear()
         line.say(op="cancel", id=1)
         assert line.hear() == {"event": "canceled", "id": 1}
 
     def test_cancel_stops_one_of_two(self, line: Line) -> None:
         line.hear()
-        line.say(op="transcribe", id=1, sound="/a", language="spin")
-        line.say(op="transcribe", id=2, sound="/b", language="spin")
+        line.say(op="transcribe", id=1, sound="/a", language="spin", journal=None)
+        line.say(op="transcribe", id=2, sound="/b", language="spin", journal=None)
         line.say(op="cancel", id=1)
         assert line.hear_until("canceled")["id"] == 1
         assert line.hear()["id"] == 2
@@ -726,7 +800,7 @@ class TestTheEnginesSide:
         line.say(op="cancel", id=99)
         line.say(op="aligner", id=99, folder=None, note=None)
         line.say(op="strange", id=99)
-        line.say(op="transcribe", id=1, sound="/a", language=None)
+        line.say(op="transcribe", id=1, sound="/a", language=None, journal=None)
         assert line.hear_until("done")["id"] == 1
 
     def test_a_cancel_that_crosses_the_end(self, line: Line) -> None:
@@ -740,12 +814,12 @@ class TestTheEnginesSide:
         line.child._requests = Forgetful()
         line.say(op="cancel", id=1)
         line.say(op="aligner", id=1, folder=None, note=None)
-        line.say(op="transcribe", id=2, sound="/a", language=None)
+        line.say(op="transcribe", id=2, sound="/a", language=None, journal=None)
         assert line.hear_until("done")["id"] == 2
 
     def test_a_failure(self, line: Line) -> None:
         line.hear()
-        line.say(op="transcribe", id=1, sound="/a", language="fail")
+        line.say(op="transcribe", id=1, sound="/a", language="fail", journal=None)
         answer = line.hear()
         assert (answer["event"], answer["code"]) == ("failed", "internal")
         assert "RuntimeError: broken" in answer["message"]

@@ -156,7 +156,7 @@ def test_progress_changes_the_region(client: TestClient, behind: Box) -> None:
         token = connection.exec_driver_sql("SELECT token FROM jobs WHERE id = ?", (attempt_of.id,)).scalar_one()
     from tasks.jobs import Stage
 
-    store.renew_if_owned(behind.database, [(token, Stage.TRANSCRIBE, 0.42)], 3600)
+    store.renew_if_owned(behind.database, [(token, Stage.TRANSCRIBE, 0.42, 1.0)], 3600)
     changed = client.get("/", headers=HTMX | {"HX-PTag": tag})
     assert changed.status_code == 200
     assert "42%" in changed.text

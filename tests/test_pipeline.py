@@ -23,7 +23,7 @@ import pytest
 import sqlalchemy as sa
 from support import change_limit, wait_until
 
-from tasks import children, devices, machine, media, models, pipeline, recovery, store
+from tasks import children, devices, journal, machine, media, models, pipeline, recovery, store
 from tasks.actions import Box
 from tasks.capacity import first_limits
 from tasks.causes import PRESSED_SENTENCE
@@ -77,6 +77,7 @@ class Call:
     on_start: Callable[[Callable[[], None]], None]
     on_memory: Callable[[int], None]
     allowed: Allowed
+    journal: Path
 
 
 class FakeEngine:
@@ -294,6 +295,82 @@ class TestCompleted:
         assert store.claim_next(bench.database, bench.first, "other", 30)
         bench.pipeline.run(second)
         assert [bench.row(job_id).state for job_id in (first, second)] == ["running", "queued"]
+
+
+class TestResuming:
+    """What the engine has kept beside the recording, until the job ends."""
+
+    @staticmethod
+    def keep(call: Call) -> None:
+        """Half of the speech is recognized."""
+        with journal.resume(call.journal, journal.Key("demo", "", "int8", "cpu", None, "", "")) as kept:
+            if not kept.windows:
+                kept.found_speech([(0.0, 1.0), (1.0, 2.0)])
+                kept.found_words("five", -0.1)
+
+    def test_progress_begins_where_it_was_and_the_journal_goes_with_the_job(self, bench: Bench) -> None:
+        job_id = bench.submit()
+        told: list[tuple[float, float]] = []
+
+        def leave(call: Call) -> Answer:
+            self.keep(call)
+            bench.heartbeat._running[bench.row(job_id).token].stop(Reason.PRESSURE)
+            raise Canceled
+
+        def behave(call: Call) -> Answer:
+            call.on_progress(Stage.TRANSCRIBE, 0.0)
+            bench.beat()
+            told.append((bench.row(job_id).progress, bench.row(job_id).resumed))
+            call.on_progress(Stage.TRANSCRIBE, 1.0)
+            bench.beat()
+            told.append((bench.row(job_id).progress, bench.row(job_id).resumed))
+            return TRANSCRIPT, None
+
+        bench.engine.behave = leave
+        bench.run(job_id)
+        assert bench.files(job_id) == {"source", "journal"}
+        bench.engine.behave = behave
+        finished(bench, job_id, State.COMPLETED)
+        half = 0.1 + 0.7 * 0.6  # decoded; of recognizing speech: a fifth for finding it and half of the rest
+        assert told == [(pytest.approx(half), pytest.approx(half)), (pytest.approx(0.8), pytest.approx(half))]
+
+    @pytest.mark.parametrize("ending", ["failed", "canceled", "canceled in line", "deleted"])
+    def test_however_the_job_ends_nothing_is_left(self, bench: Bench, ending: str) -> None:
+        job_id = bench.submit()
+
+        def behave(call: Call) -> Answer:
+            self.keep(call)
+            match ending:
+                case "failed":
+                    raise StenoboxError("internal", "Broken.")
+                case "canceled":
+                    bench.box.cancel(job_id)
+                    bench.beat()
+                case "deleted":
+                    bench.box.delete(job_id)
+                    bench.beat()
+                case "canceled in line":
+                    raise ChildDied("engine", "was killed (SIGKILL)")
+            raise Canceled
+
+        bench.engine.behave = behave
+        bench.run(job_id)
+        if ending == "canceled in line":
+            assert bench.files(job_id) == {"source", "journal"}
+            bench.box.cancel(job_id)
+        assert bench.files(job_id) == (set() if ending == "deleted" else {"source"})
+
+    def test_who_lost_the_job_leaves_the_journal_to_who_has_it(self, bench: Bench) -> None:
+        job_id = bench.submit()
+
+        def behave(call: Call) -> Answer:
+            self.keep(call)
+            bench.steal(job_id)
+            return TRANSCRIPT, None
+
+        bench.engine.behave = behave
+        bench.run(job_id)
+        assert "journal" in bench.files(job_id)
 
 
 class TestFailed:

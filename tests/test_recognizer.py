@@ -45,6 +45,7 @@ def recognizer(monkeypatch: pytest.MonkeyPatch, aligner: Aligner, align_device: 
     modules["whisperx"].alignment, modules["whisperx"].asr = aligner, modules["whisperx.asr"]
     modules["whisperx"].vads = modules["whisperx.vads"]
     modules["whisperx.asr"].WhisperModel = lambda *_, **__: None
+    modules["whisperx.asr"].FasterWhisperPipeline = object
     modules["whisperx.vads"].Pyannote = object
     modules["whisperx.log_utils"].setup_logging = lambda level: None
     monkeypatch.delitem(sys.modules, "tasks.engine.recognizer", raising=False)

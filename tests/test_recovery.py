@@ -110,6 +110,18 @@ def test_decoded_sound_of_dead_attempts_is_removed(config: Config, database: Dat
     assert {path.name for path in folder.iterdir()} == {"source"}
 
 
+def test_what_was_transcribed_stays_until_the_job_has_ended(config: Config, database: Database) -> None:
+    done = queued(database)
+    store.finish_if_owned(database, claim(database).token, f"{TOKEN}.json", 1.0, None)
+    died = queued(database)
+    claim(database)
+    for job_id in (done, died):
+        put(config, job_id, "source", "journal")
+    rescue(config, database)
+    assert {path.name for path in media.folder(config, done).iterdir()} == {"source"}
+    assert {path.name for path in media.folder(config, died).iterdir()} == {"source", "journal"}
+
+
 def test_a_transcript_that_no_row_names_is_removed_and_one_that_counts_stays(
     config: Config, database: Database
 ) -> None:

@@ -15,7 +15,7 @@ from support import change_limit
 from test_jobs import DEMO, ROOMY, SOURCE, claim, job_in, queued, row
 
 from tasks import store
-from tasks.capacity import Limits, Load, Request
+from tasks.capacity import FIRST_GUESS_SECONDS, Limits, Load, Request
 from tasks.config import Config
 from tasks.db import Database, settings
 from tasks.errors import StenoboxError
@@ -456,7 +456,7 @@ def test_a_finished_job_has_no_owner(database: Database, state: State) -> None:
 # Fencing
 
 IF_OWNED: dict[str, Callable[[Database, str], Any]] = {
-    "renew_if_owned": lambda d, token: store.renew_if_owned(d, [(token, Stage.SAVE, 0.9)], 999) or None,
+    "renew_if_owned": lambda d, token: store.renew_if_owned(d, [(token, Stage.SAVE, 0.9, 1.0)], 999) or None,
     "finish_if_owned": lambda d, token: store.finish_if_owned(d, token, "stale.json", 9.0, "stale"),
     "note_length_if_owned": lambda d, token: store.note_length_if_owned(d, token, 9.0),
     "fetched_if_owned": lambda d, token: store.fetched_if_owned(d, token, "stale", 9, {}),
@@ -529,9 +529,9 @@ def test_renewing_moves_the_lease_and_writes_progress_of_what_is_still_owned(
     owned = store.renew_if_owned(
         database,
         [
-            (first.token, Stage.TRANSCRIBE, 0.4),
-            (second.token, Stage.ALIGN, 0.8),
-            (third.token, Stage.SAVE, 0.9),
+            (first.token, Stage.TRANSCRIBE, 0.4, 1.0),
+            (second.token, Stage.ALIGN, 0.8, 1.0),
+            (third.token, Stage.SAVE, 0.9, 1.0),
         ],
         30,
     )
@@ -541,23 +541,16 @@ def test_renewing_moves_the_lease_and_writes_progress_of_what_is_still_owned(
     assert row(database, first.job.id)["lease_until"] == clock.now + 30
 
 
-def test_only_a_job_whose_lease_is_over_is_rescued(database: Database, clock: Clock, line: list[str]) -> None:
-    short, long = claim(database, lease=10), claim(database, lease=60)
-    clock.now += 10
-    assert store.requeue_expired(database) == []
-    clock.now += 0.1
-    assert [job.id for job in store.requeue_expired(database)] == [short.job.id]
-    assert get(database, short.job.id).state is State.QUEUED
-    assert get(database, long.job.id).state is State.RUNNING
-
-
-def test_a_renewed_job_is_not_rescued(database: Database, clock: Clock) -> None:
-    queued(database)
-    attempt = claim(database, lease=10)
-    clock.now += 9
-    store.renew_if_owned(database, [(attempt.token, Stage.DECODE, 0.0)], 10)
-    clock.now += 9
-    assert store.requeue_expired(database) == []
+def test_only_an_attempt_that_still_says_what_it_said_is_rescued(database: Database, line: list[str]) -> None:
+    silent, alive = claim(database), claim(database)
+    assert store.stamps(database) == {silent.token: 0.0, alive.token: 0.0}
+    store.renew_if_owned(database, [(alive.token, Stage.DECODE, 0.0, 1.5)], 10)
+    assert store.stamps(database) == {silent.token: 0.0, alive.token: 1.5}
+    assert store.requeue_if_silent(database, alive.token, 0.0) == []
+    assert [job.id for job in store.requeue_if_silent(database, silent.token, 0.0)] == [silent.job.id]
+    assert get(database, silent.job.id).state is State.QUEUED
+    assert get(database, alive.job.id).state is State.RUNNING
+    assert store.stamps(database) == {alive.token: 1.5}
 
 
 def test_the_only_worker_rescues_every_running_job_at_once_and_keeps_the_attempt(
@@ -573,7 +566,7 @@ def test_the_only_worker_rescues_every_running_job_at_once_and_keeps_the_attempt
 
 INTERRUPTIONS: dict[str, Callable[[Database, str], Any]] = {
     "requeue_all_running": lambda d, _token: store.requeue_all_running(d),
-    "requeue_expired": lambda d, _token: store.requeue_expired(d),
+    "requeue_if_silent": lambda d, token: store.requeue_if_silent(d, token, 0.0),
     "requeue_if_owned": lambda d, token: store.requeue_if_owned(d, token),
     "requeue_crashed_if_owned": lambda d, token: store.requeue_crashed_if_owned(d, token, "engine_crashed", "Died."),
 }
@@ -593,14 +586,11 @@ def test_a_persons_cancel_outlives_whatever_interrupts_the_job(database: Databas
     assert store.claim_next(database, ROOMY, "worker", 30) is None
 
 
-@pytest.mark.parametrize("rescue", [store.requeue_all_running, store.requeue_expired])
-def test_a_rescue_tells_only_what_is_back_in_line(
-    database: Database, clock: Clock, line: list[str], rescue: Callable[[Database], list[Any]]
-) -> None:
+def test_a_rescue_tells_only_what_is_back_in_line(database: Database, line: list[str]) -> None:
     first, second = claim(database), claim(database)
     store.cancel(database, first.job.id)
-    clock.now += 1000
-    assert [job.id for job in rescue(database)] == [second.job.id]
+    assert store.requeue_if_silent(database, first.token, 0.0) == []
+    assert [job.id for job in store.requeue_all_running(database)] == [second.job.id]
 
 
 # What a person does
@@ -624,7 +614,7 @@ def test_a_retried_job_has_forgotten_the_cancel(database: Database) -> None:
     store.retry(database, ROOMY, job_id)
     attempt = claim(database)
     assert not attempt.job.cancel_requested
-    assert store.renew_if_owned(database, [(attempt.token, Stage.DECODE, 0.0)], 30) == {attempt.token: False}
+    assert store.renew_if_owned(database, [(attempt.token, Stage.DECODE, 0.0, 0.0)], 30) == {attempt.token: False}
 
 
 @pytest.mark.parametrize("state", State)
@@ -753,3 +743,53 @@ def test_names_and_parameters_survive_whatever_characters_they_hold(database: Da
     store.queue_if_receiving(database, job_id, Source("upload", name, 1), Params(name, name))
     job = get(database, job_id)
     assert job.source.name == job.params.model == job.params.language == name
+
+
+def test_a_long_job_s_own_pace_is_counted_by_the_worker_s_clock_and_without_what_earlier_attempts_did(
+    database: Database, clock: Clock
+) -> None:
+    queued(database)
+    attempt = claim(database)
+
+    def left(progress: float, elapsed: float) -> float:
+        store.renew_if_owned(database, [(attempt.token, Stage.TRANSCRIBE, progress, elapsed)], 30)
+        clock.now += 86_400  # whatever the time of day
+        return store.load(database).remaining[0]
+
+    assert left(0.5, 100) == pytest.approx(100)
+    store.note_length_if_owned(database, attempt.token, 3600.0, resumed=0.5)
+    assert left(0.5, 100) == pytest.approx(FIRST_GUESS_SECONDS * 0.5)  # it has shown no pace of its own yet
+    assert left(0.75, 100) == pytest.approx(100)
+    store.requeue_if_owned(database, attempt.token)
+    again = row(database, attempt.job.id)
+    assert (again["resumed"], again["elapsed"], again["progress"]) == (0, 0, 0)
+
+
+def test_what_the_guard_said_before_the_clock_was_set_back_does_not_count(database: Database, clock: Clock) -> None:
+    store.add_sample(database, store.Sample(clock.now, 1, 2, 0, None, 0.0, None, 0, 0, 0, "hold"))
+    assert store.guard(database) == "hold"
+    clock.now -= 86_400
+    assert store.guard(database) == "calm"
+    store.add_sample(database, store.Sample(clock.now, 1, 2, 0, None, 0.0, None, 0, 0, 0, "calm"))
+    assert [sample.at for sample in store.list_samples(database, 0)] == [clock.now]
+
+
+def test_who_comes_after_the_clock_was_set_back_still_comes_after(database: Database, clock: Clock) -> None:
+    early = [queued(database)]
+    for _ in range(3):
+        clock.now -= 7200
+        early.append(queued(database))
+    assert in_line(database) == early
+    clock.now -= 7200
+    store.fail_if_owned(database, claim(database).token, "internal", "x")
+    store.retry(database, ROOMY, early[0])
+    assert in_line(database) == [*early[1:], early[0]]
+    assert store.load(database).job_seconds is None
+
+
+def test_a_job_that_ended_before_it_began_took_no_time(database: Database, clock: Clock) -> None:
+    queued(database)
+    token = claim(database).token
+    clock.now -= 86_400
+    store.finish_if_owned(database, token, "x.json", 5.0, None)
+    assert store.load(database).job_seconds == 0

@@ -43,13 +43,14 @@ def test_any_folder_name_is_understood(tmp_path: Path, monkeypatch: pytest.Monke
     options = settings(Config(data=data, grace=7), monkeypatch)
     assert Path(options.pidfile).resolve() == data / "run" / "supervisord.pid"
     assert set(programs(options)) == {"web", "worker"}
+    assert len(options.process_group_configs) == 1  # groups are stopped one after the other, what is in one at once
     for word, program in programs(options).items():
         assert shlex.split(program.command) == [sys.executable, "-P", "-m", "webapp.cli", word]
         assert program.directory == "/"
         assert program.stdout_logfile == "/dev/stdout"
         assert program.redirect_stderr
         assert program.environment["STENOBOX_PARENT"] == str(os.getpid())
-        assert (program.stopsignal, program.stopwaitsecs) == (signal.SIGTERM, 12)
+        assert (program.stopsignal, program.stopwaitsecs) == (signal.SIGTERM, 7)
         assert program.autorestart
 
 

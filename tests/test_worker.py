@@ -164,7 +164,7 @@ class TestSignals:
         found = row(data, job_id)
         assert (found["state"], found["attempts"], found["crashes"]) == ("queued", 0, 0)
         assert (found["token"], found["lease_until"], found["started_at"]) == (None, None, None)
-        assert files(data, job_id) == ["source"]
+        assert set(files(data, job_id)) <= {"source", "journal"}
         wait_until(lambda: all(gone(child) for child in children))
 
     def test_completes_after_all_that(self, data: Path, job_id: str) -> None:

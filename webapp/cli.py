@@ -137,24 +137,15 @@ def serve(config: Config, _: argparse.Namespace) -> int:
 
 
 def web(config: Config, _: argparse.Namespace) -> int:
-    import uvicorn
-
     from webapp.app import create_app
+    from webapp.server import Server
 
     children.die_with_parent(expendable=False)
     open_database(config).close()
     with take_data_folder(config, "web"):
-        uvicorn.run(
-            create_app(config),
-            host=config.host,
-            port=config.port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=round(config.grace),
-        )
-    return 0
+        server = Server(config, create_app(config))
+        server.run()
+    return 0 if server.started else 3
 
 
 def worker(config: Config, _: argparse.Namespace) -> int:

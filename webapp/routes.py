@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.routing import BaseRoute, Mount, Route
 
-from webapp import api, attempts_api, capacity_api, limits_page, links, pages, settings_api
+from webapp import api, attempts_api, capacity_api, limits_page, links, pages, ready, settings_api
 from webapp.assets import Static
 
 routes: list[BaseRoute] = [
@@ -42,5 +42,6 @@ routes: list[BaseRoute] = [
     Route("/api/v1/drain", settings_api.drain, methods=["POST"]),
     Route("/api/v1/unload", settings_api.unload, methods=["POST"]),
     Route("/healthz", api.healthz),
+    Route("/readyz", ready.readyz),
     Mount("/static", Static(), name="static"),
 ]

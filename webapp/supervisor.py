@@ -6,6 +6,7 @@ This process becomes supervisord, so that a box is three processes and signals r
 from __future__ import annotations
 
 import errno
+import math
 import os
 import shlex
 import socket
@@ -70,7 +71,7 @@ def write_settings(config: Config) -> Path:
             name=name,
             python=shlex.quote(sys.executable),
             pid=os.getpid(),
-            stop=round(config.grace) + 5,
+            stop=max(1, math.floor(config.grace)),
             log=log,
             log_bytes=log_bytes,
         )
@@ -79,6 +80,7 @@ def write_settings(config: Config) -> Path:
     own = "[supervisord]\nnodaemon=true\nlogfile=/dev/null\nlogfile_maxbytes=0\npidfile=supervisord.pid\n"
     if os.getuid() == 0:
         own += "user=root\n"  # it runs as who started it; without this line it warns
+    own += "[group:box]\nprograms=worker,web\n"  # stopped together, not one after the other
     path = run / "supervisord.conf"
     path.write_text((own + programs).replace("%", "%%"))
     return path

@@ -9,7 +9,7 @@
 
 The two sides talk in JSON lines over a socket pair:
 
-    to the engine    {"op": "transcribe", "id", "sound", "language"}  {"op": "cancel", "id"}
+    to the engine    {"op": "transcribe", "id", "sound", "language", "journal"}  {"op": "cancel", "id"}
                      {"op": "aligner", "id", "folder", "note"}  {"op": "quit"}
     to the worker    {"event": "ready"}  {"event": "beat", "held"}  {"event": "progress", "id", "stage", "progress"}
                      {"event": "aligner", "id", "language"}  {"event": "done", "id", "transcript", "note", "usage"}

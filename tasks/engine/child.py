@@ -12,11 +12,11 @@ import sys
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks import children, logs
+from tasks import children, journal, logs
 from tasks.engine.meter import Meter, Metered
 from tasks.engine.spec import Spec
 from tasks.jobs import Stage
@@ -65,7 +65,7 @@ class Child:
                 case "transcribe":
                     request = Request(message["id"])
                     self._requests[request.number] = request
-                    self._threads.submit(self._answer, request, Path(message["sound"]), message["language"])
+                    self._threads.submit(self._answer, request, message)
                 case "cancel" if known := self._requests.get(message["id"]):  # once: it may end meanwhile
                     known.canceled.set()
                     known.aligner.put({"folder": None, "note": None})
@@ -99,7 +99,9 @@ class Child:
                 time.sleep(BEAT_SECONDS)
                 self._send(event="beat", held=self._meter.most())
 
-    def _answer(self, request: Request, sound: Path, language: str | None) -> None:
+    def _answer(self, request: Request, message: dict[str, Any]) -> None:
+        sound, language, kept = Path(message["sound"]), message["language"], message["journal"]
+
         def on_progress(stage: Stage, progress: float) -> None:
             if request.canceled.is_set():
                 raise Canceled
@@ -115,16 +117,22 @@ class Child:
 
         try:
             recognizer = self._loaded(request)
-            with logs.about(sound.parent.name), self._meter.metering(request):
-                transcript, note = recognizer.transcribe(sound, language, on_progress, find_aligner)
-            usage = asdict(self._meter.usage(request))
-            self._send(event="done", id=request.number, transcript=transcript, note=note, usage=usage)
+            with (
+                logs.about(sound.parent.name),
+                self._meter.metering(request),
+                self._journal(kept, sound, language) as found,
+            ):
+                before = found.seconds
+                transcript, note = recognizer.transcribe(sound, language, on_progress, find_aligner, found)
+            usage = self._meter.usage(request)
+            usage = replace(usage, seconds=round(usage.seconds + before, 3))
+            self._send(event="done", id=request.number, transcript=transcript, note=note, usage=asdict(usage))
         except Canceled:
             self._send(event="canceled", id=request.number)
         except Exception as error:
             logger.exception("job %s: the model failed", sound.parent.name)
-            code, message = self._failure(error)
-            self._send(event="failed", id=request.number, code=code, message=message)
+            code, sentence = self._failure(error)
+            self._send(event="failed", id=request.number, code=code, message=sentence)
         finally:
             del self._requests[request.number]
 
@@ -135,6 +143,15 @@ class Child:
             f"The model {self._spec.model} failed on this recording ({type(error).__name__}: "
             f"{str(error)[:200]}). Try again, or try another model."
         )
+
+    def _journal(
+        self, path: str | None, sound: Path, language: str | None
+    ) -> contextlib.AbstractContextManager[journal.Journal]:
+        if path is None:
+            return contextlib.nullcontext(journal.Journal())
+        spec, weights = self._spec, journal.weights(Path(self._spec.folder))
+        key = (spec.model, weights, spec.compute_type, spec.device, language, journal.digest(sound), journal.versions())
+        return journal.resume(Path(path), journal.Key(*key))
 
     def _loaded(self, request: Request) -> Recognizer:
         while not request.canceled.is_set():

@@ -104,15 +104,18 @@ class EngineProcess:
         on_start: Callable[[Callable[[], None]], None],
         on_memory: Callable[[int], None] = lambda _: None,
         allowed: Allowed = UNLIMITED,
+        journal: Path | None = None,
     ) -> Recognized:
         """Transcribe a file of samples; see `Recognizer.transcribe`. on_start receives a function that cancels;
-        on_memory what the engine holds, in bytes, every second; allowed: how long it may take.
+        on_memory what the engine holds, in bytes, every second; allowed: how long it may take; journal: where what is
+        found is kept for another attempt (see `tasks.journal`), None for nowhere.
 
         Raises Canceled, StenoboxError, and ChildDied when the engine died, deliberate if we ended it for the sake of
         others.
         """
         with self._inbox(on_memory, allowed) as (number, inbox):
-            self._send(op="transcribe", id=number, sound=str(sound), language=language)
+            kept = str(journal) if journal else None
+            self._send(op="transcribe", id=number, sound=str(sound), language=language, journal=kept)
             on_start(lambda: self._cancel(number))
             while True:
                 message = inbox.get()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tasks.decode import SAMPLE_RATE
 from tasks.engine.meter import Meter
 from tasks.engine.spec import Spec
 from tasks.jobs import Stage
+from tasks.journal import SPEECH_SHARE, Journal
 
 setup_logging("error")
 for _chatty in ("lightning", "lightning.pytorch", "pytorch_lightning", "lightning_fabric", "pyannote"):
@@ -30,23 +32,65 @@ _SHORTEST = SAMPLE_RATE  # the voice detector's convolutions need a second of so
 _VAD_OPTIONS = {"vad_onset": 0.5, "vad_offset": 0.363}  # WhisperX's own defaults
 NO_SPEECH = "No speech found."
 
-_VAD_SHARE = 0.2
-"""Finding speech takes a fifth of the time of transcribing it, more with the smallest models."""
-
 Progress = Callable[[Stage, float], None]
 FindAligner = Callable[[str], tuple[str | None, str | None]]
 
 
 class _Vad(whisperx.vads.Pyannote):  # type: ignore[misc]
-    """WhisperX's voice detector, which takes minutes for hours of sound: tells how far it is, so it can be stopped."""
+    """WhisperX's voice detector, which takes minutes for hours of sound: tells how far it is, so it can be stopped,
+    and doesn't look again for what the journal knows."""
 
     on_progress: Callable[[float], None]
+    journal: Journal
 
     def __call__(self, audio: Any, **_: Any) -> Any:
         def hook(completed: int, total: int) -> None:
             self.on_progress(min(1.0, completed / total))
 
-        return self.vad_pipeline._segmentation(audio, hook=hook)
+        return None if self.journal.speech is not None else self.vad_pipeline._segmentation(audio, hook=hook)
+
+    def merge_chunks(self, segments: Any, *arguments: Any, **options: Any) -> list[dict[str, float]]:
+        if self.journal.speech is None:
+            chunks = super().merge_chunks(segments, *arguments, **options)
+            self.journal.found_speech([(float(chunk["start"]), float(chunk["end"])) for chunk in chunks])
+        return [{"start": start, "end": end} for start, end in self.journal.speech or []]
+
+
+class _Pipeline(whisperx.asr.FasterWhisperPipeline):  # type: ignore[misc]
+    """WhisperX's pipeline, which asks its own methods for the language and for one window after another: those that
+    the journal knows are not recognized again, and each of the others is written down as it comes."""
+
+    def __init__(self, made: Any, journal: Journal) -> None:
+        """made: one that `load_model` made, whose options this one takes over."""
+        super().__init__(
+            model=made.model,
+            vad=made.vad_model,
+            vad_params=made._vad_params,
+            options=made.options,
+            tokenizer=made.tokenizer,
+            language=made.preset_language,
+            suppress_numerals=made.suppress_numerals,
+        )
+        self.journal = journal
+
+    def detect_language(self, audio: np.ndarray) -> str:
+        if self.journal.language is None:
+            self.journal.found_language(super().detect_language(audio))
+        return str(self.journal.language)
+
+    def __call__(self, inputs: Iterable[Any], batch_size: int, **options: Any) -> Iterator[dict[str, Any]]:
+        def answer(text: str, score: float | None) -> dict[str, Any]:
+            # WhisperX unpacks batches itself, but not those of one.
+            return {"text": text, "avg_logprob": score} if batch_size > 1 else {"text": [text], "avg_logprob": [score]}
+
+        known = list(self.journal.windows)
+        for window in known:
+            yield answer(window.text, window.score)
+        rest = (window for window in islice(inputs, len(known), None))  # it asks whether it has a generator
+        for out in super().__call__(rest, batch_size=batch_size, **options):
+            text, score = (out[name] if batch_size > 1 else out[name][0] for name in ("text", "avg_logprob"))
+            self.journal.found_words(text, score)
+            yield answer(text, score)
 
 
 class Recognizer:
@@ -69,12 +113,18 @@ class Recognizer:
         self._loading_aligner = threading.Lock()
 
     def transcribe(
-        self, sound: Path, language: str | None, on_progress: Progress, find_aligner: FindAligner
+        self,
+        sound: Path,
+        language: str | None,
+        on_progress: Progress,
+        find_aligner: FindAligner,
+        journal: Journal,
     ) -> tuple[dict[str, Any], str | None]:
         """Words of a file of float32 samples at 16 kHz.
 
         language: a Whisper code, or None to detect it. find_aligner answers a language with the folder of its
-        aligner, or None and a sentence why there is none. on_progress may raise to stop early.
+        aligner, or None and a sentence why there is none. on_progress may raise to stop early. journal: what an earlier
+        attempt with the same key has found, and takes what this one finds.
         Returns the transcript (design section 10) and a note, or None.
         """
         # Mapped, not read: an hour is 230 MB, and the kernel may drop these pages at any time.
@@ -84,22 +134,21 @@ class Recognizer:
             audio = np.pad(audio, (0, _SHORTEST - len(audio)))
         if not self._model.model.is_multilingual:
             language = "en"
-        on_progress(Stage.TRANSCRIBE, 0.0)
+        on_progress(Stage.TRANSCRIBE, journal.progress)
+        journal.begin()
         # A fresh pipeline a job: WhisperX's own keeps tokenizer and options between calls and is not thread-safe.
-        pipeline = whisperx.asr.load_model(
+        made = whisperx.asr.load_model(
             self._spec.model,
             device=self._spec.device,
             compute_type=self._spec.compute_type,
             model=self._model,
-            vad_model=self._vad(lambda share: on_progress(Stage.TRANSCRIBE, _VAD_SHARE * share)),
+            vad_model=self._vad(lambda share: on_progress(Stage.TRANSCRIBE, SPEECH_SHARE * share), journal),
             language=language,
         )
-        found = pipeline.transcribe(
+        found = _Pipeline(made, journal).transcribe(
             audio,
             batch_size=self._spec.batch,
-            progress_callback=lambda percent: on_progress(
-                Stage.TRANSCRIBE, _VAD_SHARE + (1 - _VAD_SHARE) * percent / 100
-            ),
+            progress_callback=lambda _: on_progress(Stage.TRANSCRIBE, journal.progress),
         )
         segments, note = found["segments"], None
         if any(segment["text"].strip() for segment in segments):
@@ -112,11 +161,11 @@ class Recognizer:
             "segments": [{"id": number, **segment} for number, segment in enumerate(segments)],
         }, note if segments else NO_SPEECH
 
-    def _vad(self, on_progress: Callable[[float], None]) -> Any:
+    def _vad(self, on_progress: Callable[[float], None], journal: Journal) -> Any:
         # One a thread (46 MB): whether a pyannote pipeline may be shared is not documented.
         if not hasattr(self._own, "vad"):
             self._own.vad = _Vad(torch.device(self._spec.device), token=None, **_VAD_OPTIONS)
-        self._own.vad.on_progress = on_progress
+        self._own.vad.on_progress, self._own.vad.journal = on_progress, journal
         return self._own.vad
 
     def _align(

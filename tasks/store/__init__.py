@@ -29,8 +29,9 @@ from tasks.store.attempts import (
     renew_if_owned,
     requeue_all_running,
     requeue_crashed_if_owned,
-    requeue_expired,
     requeue_if_owned,
+    requeue_if_silent,
+    stamps,
 )
 from tasks.store.downloads import admit_link, claim_download, fetched_if_owned, note_download_if_owned
 from tasks.store.history import AttemptRecord, Cause, Seen, list_attempts
@@ -101,10 +102,11 @@ __all__ = [
     "renew_if_owned",
     "requeue_all_running",
     "requeue_crashed_if_owned",
-    "requeue_expired",
     "requeue_if_owned",
+    "requeue_if_silent",
     "results_of_finished",
     "retry",
+    "stamps",
     "twins",
     "without_media",
 ]

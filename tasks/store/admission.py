@@ -100,14 +100,19 @@ def read_load(connection: Connection, key: str = "") -> Load:
     """As `load`, on a connection."""
     active = connection.execute(
         sa.select(
-            jobs.c.state, jobs.c.params, jobs.c.source_seconds, jobs.c.progress, jobs.c.started_at, jobs.c.submitter
+            jobs.c.state,
+            jobs.c.params,
+            jobs.c.source_seconds,
+            jobs.c.progress,
+            jobs.c.resumed,
+            jobs.c.elapsed,
+            jobs.c.submitter,
         )
         .add_columns(jobs.c.needs_download)
         .where(jobs.c.finished_at.is_(None))
         .order_by(jobs.c.turn, jobs.c.queued_at, jobs.c.id)
     ).all()
     pace = read_pace(connection)
-    now = time.time()
     running = [row for row in active if row.state == State.RUNNING and not row.needs_download]
     downloading = [row for row in active if row.state == State.RUNNING and row.needs_download]
     queued = [row for row in active if row.state == State.QUEUED]
@@ -116,7 +121,7 @@ def read_load(connection: Connection, key: str = "") -> Load:
         queued=len(queued),
         running=len(running),
         job_seconds=pace.job_seconds,
-        remaining=tuple(pace.left(row, now) for row in running),
+        remaining=tuple(pace.left(row) for row in running),
         waiting=tuple(pace.work(row) for row in [*queued, *downloading]),
         slack=pace.slack,
         of_key=sum(row.submitter == key for row in active) if key else 0,
@@ -133,9 +138,10 @@ def guard(database: Database) -> str:
 
 
 def _read_guard(connection: Connection) -> str:
+    now = time.time()
     found: str | None = connection.scalar(
         sa.select(samples.c.guard)
-        .where(samples.c.at > time.time() - GUARD_SECONDS)
+        .where(samples.c.at.between(now - GUARD_SECONDS, now + GUARD_SECONDS))  # a clock may have been set back
         .order_by(samples.c.at.desc())
         .limit(1)
     )
@@ -158,12 +164,12 @@ class Pace:
             return float(row.source_seconds * factor)
         return self.job_seconds or FIRST_GUESS_SECONDS
 
-    def left(self, row: Any, now: float) -> float:
+    def left(self, row: Any) -> float:
         """Estimated seconds left in a running job: by its own pace once it is long under way, so that waiting for the
         model to load counts little."""
-        elapsed = max(0.0, now - float(row.started_at))
-        if row.progress > 0.2 and elapsed > OWN_PACE_SECONDS:
-            return float(elapsed * (1 - row.progress) / row.progress)
+        own = row.progress - row.resumed  # what earlier attempts did says nothing of this one's pace
+        if own > 0.2 and row.elapsed > OWN_PACE_SECONDS:
+            return float(row.elapsed * (1 - row.progress) / own)
         return max(1.0, float(self.work(row) * (1 - row.progress)))
 
 
@@ -178,9 +184,9 @@ def read_pace(connection: Connection) -> Pace:
     ).all()
     factors: dict[str, list[float]] = {}
     for seconds, length, params in recent:
-        if length:
+        if length and seconds > 0:
             factors.setdefault(params["model"], []).append(seconds / length)
-    times = sorted(seconds for seconds, *_ in recent)
+    times = sorted(max(0.0, seconds) for seconds, *_ in recent)  # negative when the clock was set back meanwhile
     mean = statistics.fmean(times) if times else None
     return Pace(
         mean,
@@ -244,7 +250,7 @@ def line_up(job_id: str, source: Source, params: Params) -> sa.Update:
         .where(jobs.c.id == job_id, rows.receiving)
         .values(
             state=State.QUEUED,
-            queued_at=time.time(),
+            queued_at=_end_of_line(),
             turn=_turn(job_id),
             receiver=None,
             source_name=source.name,
@@ -280,7 +286,7 @@ def retry(database: Database, first: Limits, job_id: str) -> Job | None:
             .where(jobs.c.id == job_id, jobs.c.state.in_((State.FAILED, State.CANCELED)))
             .where(jobs.c.media_removed_at.is_(None))
             .values(
-                queued_at=time.time(),
+                queued_at=_end_of_line(),
                 turn=_turn(job_id),
                 work_seconds=None,
                 finished_at=None,
@@ -296,6 +302,16 @@ def retry(database: Database, first: Limits, job_id: str) -> Job | None:
         if row is not None and refusal is not None:
             raise refusal  # and nothing is written
     return None if row is None else rows.job(row)
+
+
+def _end_of_line() -> Any:
+    """Now; when the clock was set back, a moment after the last one in line, whom nobody may overtake."""
+    line = jobs.alias("ahead")
+    last = sa.select(sa.func.max(line.c.queued_at)).where(
+        line.c.finished_at.is_(None), line.c.state == sa.literal_column("'queued'")
+    )
+    now, last_at = time.time(), last.scalar_subquery()
+    return sa.case((last_at > now, last_at + 0.0001), else_=now)
 
 
 def _turn(job_id: str) -> Any:

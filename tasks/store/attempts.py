@@ -91,18 +91,20 @@ def claim_next(database: Database, first: Limits, worker: str, lease: float) -> 
     return Attempt(rows.job(row), token, batch)
 
 
-def renew_if_owned(database: Database, beats: Iterable[tuple[str, Stage, float]], lease: float) -> dict[str, bool]:
-    """Renew leases and write progress: (token, stage, progress) for each attempt.
+def renew_if_owned(
+    database: Database, beats: Iterable[tuple[str, Stage, float, float]], lease: float
+) -> dict[str, bool]:
+    """Renew leases and write progress: (token, stage, progress, seconds since its claim) for each attempt.
 
     Returns, for each token still owned, whether its job is to be canceled; an absent token is lost.
     """
     until, owned = time.time() + lease, {}
     with database.write() as connection:
-        for token, stage, progress in beats:
+        for token, stage, progress, elapsed in beats:
             wanted = connection.execute(
                 sa.update(jobs)
                 .where(_owned(token))
-                .values(lease_until=until, stage=stage, progress=progress)
+                .values(lease_until=until, stage=stage, progress=progress, elapsed=elapsed)
                 .returning(jobs.c.cancel_requested)
             ).first()
             if wanted is not None:
@@ -135,10 +137,13 @@ def finish_if_owned(
     )
 
 
-def note_length_if_owned(database: Database, token: str, seconds: float) -> None:
-    """The recording's duration, known once it is decoded: estimates for those who wait rest on it."""
+def note_length_if_owned(database: Database, token: str, seconds: float, resumed: float = 0.0) -> None:
+    """The recording's duration, known once it is decoded, and the progress that earlier attempts had made of it:
+    estimates for those who wait rest on both."""
     with database.write() as connection:
-        connection.execute(sa.update(jobs).where(_owned(token)).values(source_seconds=seconds))
+        progress = sa.case((jobs.c.progress < resumed, resumed), else_=jobs.c.progress)
+        known = dict(source_seconds=seconds, resumed=resumed, progress=progress)
+        connection.execute(sa.update(jobs).where(_owned(token)).values(**known))
 
 
 def fail_if_owned(database: Database, token: str, code: str, message: str, seen: Seen = NOTHING_SEEN) -> Job | None:
@@ -178,9 +183,18 @@ def requeue_all_running(database: Database) -> list[Job]:
     return _rescue(database, rows.running, WORKER_GONE)
 
 
-def requeue_expired(database: Database) -> list[Job]:
-    """running → queued for every job whose lease is over."""
-    return _rescue(database, rows.running & (jobs.c.lease_until < time.time()), WORKER_SILENT)
+def stamps(database: Database) -> dict[str, float]:
+    """How long each running attempt says it has run, by token: a number that moves as long as its worker lives."""
+    with database.read() as connection:
+        return {
+            row.token: row.elapsed
+            for row in connection.execute(sa.select(jobs.c.token, jobs.c.elapsed).where(rows.running))
+        }
+
+
+def requeue_if_silent(database: Database, token: str, stamp: float) -> list[Job]:
+    """running → queued for an attempt that still says what it said: its lease is over (see `leases`)."""
+    return _rescue(database, _owned(token) & (jobs.c.elapsed == stamp), WORKER_SILENT)
 
 
 def _rescue(database: Database, which: Any, cause: Cause) -> list[Job]:

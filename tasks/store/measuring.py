@@ -69,10 +69,10 @@ def factor(database: Database, model: str, compute_type: str) -> float | None:
 
 
 def add_sample(database: Database, sample: Sample) -> None:
-    """Keep a sample, and a day of them."""
+    """Keep a sample, and a day of them; none of a later time, which the clock showed before it was set back."""
     with database.write() as connection:
         connection.execute(sa.insert(samples).values(**asdict(sample)))
-        connection.execute(sa.delete(samples).where(samples.c.at < sample.at - DAY))
+        connection.execute(sa.delete(samples).where((samples.c.at < sample.at - DAY) | (samples.c.at > sample.at)))
 
 
 def list_samples(database: Database, since: float) -> list[Sample]:

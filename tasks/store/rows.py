@@ -25,6 +25,8 @@ def back_in_line(attempts: Any) -> dict[str, Any]:
         state=State.QUEUED,
         stage=None,
         progress=0.0,
+        resumed=0.0,
+        elapsed=0.0,
         started_at=None,
         token=None,
         worker=None,

@@ -1,0 +1,92 @@
+"""A small disk, really full: in the middle of an upload and in the middle of a transcription. What fails fails with a
+sentence, the database stays whole, and once there is room everything goes on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import media_files
+import pytest
+from chaos_support import PATIENCE, box
+from support import SAMPLES, wait_until
+
+from tasks.capacity import SPARE_BYTES
+
+pytestmark = pytest.mark.chaos
+
+MB = 2**20
+SIZE_MB = SPARE_BYTES // MB + 100
+"""More than what uploads must leave free, or every one would be refused at once."""
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    if sys.platform != "linux" or os.getuid() != 0:
+        pytest.skip("mounting a small disk needs root on Linux")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m", "stenobox", str(folder)], capture_output=True, check=False
+    )
+    if mount.returncode:
+        pytest.skip(f"no small disk can be mounted here: {mount.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(folder: Path, leave: int) -> Path:
+    """Somebody else's file, which leaves so many bytes."""
+    path = folder / "ballast"
+    free = os.statvfs(folder)
+    with path.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize - leave)
+    return path
+
+
+def send_until_full(url: str, folder: Path) -> httpx.Response:
+    """An upload in the middle of which somebody else takes the rest of the disk."""
+
+    def body() -> Iterator[bytes]:
+        yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="slow.wav"\r\n\r\n' + bytes(2 * MB)
+        wait_until(lambda: any(path.stat().st_size >= MB for path in folder.glob("data/media/*/source.part")), PATIENCE)
+        fill(folder, leave=MB)
+        for _ in range(8):
+            yield bytes(MB)
+        yield b"\r\n--x--\r\n"
+
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    return httpx.post(url + "/api/v1/transcriptions", content=body(), headers=headers, timeout=PATIENCE)
+
+
+@pytest.mark.timeout(900)
+def test_full_in_the_middle_of_an_upload_and_of_a_transcription(disk: Path, tmp_path: Path) -> None:
+    quarter = media_files.plain_wav(tmp_path / "quarter.wav", media_files.silence(900))  # decoded: 58 MB
+    with box(disk, STENOBOX_SLOTS="1") as of:
+        refused = send_until_full(of.served.url, disk)
+        assert refused.status_code == 507
+        assert refused.json()["error"]["code"] == "disk_full"
+        wait_until(lambda: of.count("1") == 0 and not any((of.data / "media").iterdir()), PATIENCE)
+        (disk / "ballast").unlink()
+
+        first = of.served.submit(SAMPLES / "en-long2_en_120.flac")
+        wait_until(of.reached(first["id"], "transcribe"), PATIENCE, every=0.02)
+        second = of.served.submit(quarter)  # waits for the only slot
+        ballast = fill(disk, leave=4 * MB)
+        assert of.served.post("/api/v1/transcriptions", files={"file": b"x"}).status_code == 507
+        assert of.served.get("/healthz").status_code == 200
+        assert of.served.finish(first, PATIENCE)["state"] == "completed"  # it needed no more
+        failed = of.served.finish(second, PATIENCE)
+        assert (failed["state"], failed["error"]["code"]) == ("failed", "disk_full")
+        assert "disk" in failed["error"]["message"]
+        assert of.files(second["id"]) == {"source"}
+
+        ballast.unlink()
+        more = of.served.submit(SAMPLES / "en-u000.flac")
+        assert of.served.finish(more, PATIENCE)["state"] == "completed"
+        assert of.served.stop(seconds=60) == 0
+        of.must_be_whole({first["id"], second["id"], more["id"]})

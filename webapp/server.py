@@ -1,0 +1,59 @@
+"""uvicorn, which leaves in its own way: not ready at once, gone when the worker is."""
+
+from __future__ import annotations
+
+import logging
+import time
+from types import FrameType
+
+import uvicorn
+from starlette.applications import Starlette
+
+from tasks.config import Config
+from tasks.recovery import worker_is_here
+
+logger = logging.getLogger(__name__)
+
+SEEN_SECONDS = 0.5
+"""How long it can be seen at least that the box is leaving."""
+LINGER_SHARE, CLOSE_SHARE = 0.5, 0.3
+"""Of the grace time: how long it answers while the worker is leaving, and how long it then waits for what is still
+being sent."""
+
+
+class Server(uvicorn.Server):
+    """On SIGTERM or SIGINT, once or five times, it stays for as long as the worker needs to put its jobs back: people
+    and load balancers are told what is happening instead of being refused a connection."""
+
+    def __init__(self, config: Config, app: Starlette) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=config.host,
+                port=config.port,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_graceful_shutdown=max(1, round(config.grace * CLOSE_SHARE)),
+            )
+        )
+        self._box_config = config
+        self._app = app
+        self._asked: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._asked is None:
+            self._asked = time.monotonic()
+            if box := getattr(self._app.state, "box", None):  # not yet: it is still starting
+                box.leave()
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._asked is not None and self._may_go(time.monotonic() - self._asked):
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+    def _may_go(self, waited: float) -> bool:
+        if waited < SEEN_SECONDS:
+            return False
+        return waited > self._box_config.grace * LINGER_SHARE or not worker_is_here(self._box_config)

@@ -27,7 +27,7 @@ KEY_DAYS = 1.0
 YOUNG_SECONDS = 3600.0
 """A file touched since then may still be in somebody's hands: a job tried again, a transcript about to be named."""
 
-_OURS = re.compile(r"[0-9a-f]{32}\.(json|f32)")
+_OURS = re.compile(r"[0-9a-f]{32}\.(json|f32)|journal")
 
 
 def tidy(config: Config, database: Database, limits: Limits) -> None:

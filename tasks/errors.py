@@ -48,7 +48,7 @@ KINDS: dict[str, Kind] = {
     "unknown_language": Kind(422, _REQUEST),
     "unknown_format": Kind(422, _REQUEST),
     "never_fits": Kind(422, _REQUEST),
-    "links_closed": Kind(403, _REQUEST),
+    "links_closed": Kind(422, _REQUEST),
     # The box is full or busy: come back.
     "queue_full": Kind(429, _LIMIT, retryable=True),
     "memory_pressure": Kind(429, _LIMIT, retryable=True),

@@ -91,14 +91,21 @@ class Answers(BaseHTTPRequestHandler):
             return self.answer(status, {"error": error}, **headers)
         job = None
         if event != "broken":
+            if self.headers["Content-Type"] == "application/json":
+                url = json.loads(body)["url"]
+                job = box.take(f"About {url.rpartition('/')[2]}", 0) | {}
+                job["source"]["url"] = url
+                return self.answer(202, job) if event is None else self._lose()
             name = re.search(rb'filename="([^"]*)"', body)
             assert name
             sound = body.split(b"filename=")[1].split(b"\r\n\r\n", 1)[1].rpartition(b"\r\n--")[0]
             job = box.take(name[1].decode(), len(sound))
         if event is None:
             return self.answer(202, job)
+        return self._lose()
+
+    def _lose(self) -> None:
         self.close_connection = True
-        return None
 
     def do_GET(self) -> None:
         box, path = self.server, self.path.partition("?")[0]

@@ -228,7 +228,7 @@ def test_a_box_that_takes_no_links_shows_no_field(client: TestClient, behind: Bo
     behind.change_settings({"download_slots": 0}, "test")
     assert 'formaction="/links"' not in client.get("/").text
     answer = client.post("/links", data={"url": URL})
-    assert answer.status_code == 403
+    assert answer.status_code == 422
 
 
 def test_the_limits_page_changes_what_is_allowed_of_links(client: TestClient, behind: Box) -> None:

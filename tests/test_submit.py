@@ -59,6 +59,34 @@ def test_all_are_sent_once_and_their_transcripts_fetched(box: FakeBox, files: tu
     assert b'name="model"\r\n\r\ndemo' in box.forms[0]
 
 
+LINKS = ("https://example.org/one?token=hush", "http://example.org:8096/two")
+
+
+def test_links_are_sent_as_links_once_and_their_transcripts_named_by_the_box(
+    box: FakeBox, files: tuple[Path, ...], tmp_path: Path
+) -> None:
+    mixed, out = (files[0], *LINKS), tmp_path / "out"
+    box.script.extend([None, (429, "queue_full", 0), "lost"])
+    for _ in range(2):
+        assert submit(Batch(mixed, box.url, out=out, model="demo", state=tmp_path / "state.json"), io.StringIO()) == 0
+    assert [job["source"].get("url") for job in box.jobs] == [None, *LINKS]
+    assert json.loads(box.forms[1]) == {"url": LINKS[0], "model": "demo"}
+    assert {path.name for path in out.iterdir()} == {"talk.txt", "About one token=hush.txt", "About two.txt"}
+
+
+def test_a_link_that_fails_is_told_without_its_query(
+    box: FakeBox, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    box.fail["About one?token=hush"] = "It is a live stream."
+    assert submit(Batch(LINKS[:1], box.url, state=tmp_path / "state.json"), io.StringIO()) == 1
+    assert "https://example.org/one  It is a live stream." in capsys.readouterr().out
+
+
+def test_lists_hold_files_and_links(files: tuple[Path, ...], tmp_path: Path) -> None:
+    (tmp_path / "list").write_text(f"{files[0]}\n# not this\n{LINKS[0]}\n{LINKS[0]}\n")
+    assert read_list([LINKS[1]], str(tmp_path / "list")) == (LINKS[1], files[0], LINKS[0])
+
+
 def test_a_file_that_was_there_is_not_written_over(box: FakeBox, files: tuple[Path, ...], tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text("mine")
     assert send(box, files[2:], out=tmp_path) == 0
@@ -228,7 +256,7 @@ def test_lists_and_names_are_read_together_once(tmp_path: Path, files: tuple[Pat
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("https://example.org/talk.mp3", "is an address"),
+        ("ftp://example.org/talk.mp3", "is not one that begins with http"),
         ("missing.mp3", "there is no such file"),
         ("empty.mp3", "the file is empty"),
         (".", "this is not a file"),

@@ -90,8 +90,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def submit_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("files", nargs="*", metavar="FILE", help="recordings to send")
-    command.add_argument("--list", metavar="FILE", help="a file that names one recording a line; - for stdin")
+    command.add_argument("files", nargs="*", metavar="FILE", help="recordings to send, or links to them")
+    command.add_argument("--list", metavar="FILE", help="a file that names one recording or link a line; - for stdin")
     command.add_argument("--server", metavar="URL", help="the box (default: the one on this machine)")
     command.add_argument("--model", help="name of a model (default: the box's own)")
     command.add_argument("--language", help="code such as en or de (default: detect)")

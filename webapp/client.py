@@ -71,6 +71,11 @@ class Client:
             files = {"file": (name_of(path), file, "application/octet-stream")}
             return self._json(self._ask("POST", "/api/v1/transcriptions", data=fields, files=files))
 
+    def submit_link(self, url: str, model: str | None = None, language: str | None = None) -> dict[str, Any]:
+        """Have the box fetch a link. Returns the job."""
+        fields = {name: value for name, value in (("url", url), ("model", model), ("language", language)) if value}
+        return self._json(self._ask("POST", "/api/v1/transcriptions", json=fields))
+
     def job(self, job_id: str) -> dict[str, Any]:
         return self._json(self._ask("GET", f"/api/v1/jobs/{job_id}"))
 

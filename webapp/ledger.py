@@ -18,7 +18,7 @@ VERSION = 1
 
 @dataclass
 class Entry:
-    """One recording of a batch. It is the same one as long as path, size and time of change are.
+    """One recording of a batch. It is the same one as long as path, size and time of change are; of a link, the URL.
 
     state: new; sending: an attempt has begun and its answer is not known; sent: the box has it; done; failed.
     attempt: the box's clock when the last attempt began; job: its id on the box; saved: name of the transcript's file;
@@ -35,6 +35,16 @@ class Entry:
     error: str | None = None
     asked: int = field(default=0, compare=False)
 
+    @property
+    def link(self) -> bool:
+        """Whether `path` is a URL. Paths of files are absolute."""
+        return self.path.startswith(("http://", "https://"))
+
+    @property
+    def name(self) -> str:
+        """For people: the file's name, or the link without its query."""
+        return self.path.partition("?")[0] if self.link else Path(self.path).name
+
 
 class Ledger:
     """The entries of all batches that used this file. scope: what else makes a submission another one."""
@@ -44,8 +54,11 @@ class Ledger:
         self._scope = scope
         self._all: dict[str, Entry] = {}
 
-    def entry(self, path: Path) -> Entry:
-        """The entry of a recording, from an earlier run or new. Raises OSError when it is not there."""
+    def entry(self, path: Path | str) -> Entry:
+        """The entry of a recording, from an earlier run or new. A link is text. Raises OSError when a file is not
+        there."""
+        if isinstance(path, str):
+            return self._all.setdefault(json.dumps([self._scope, path]), Entry(path, 0, 0))
         status, name = path.stat(), str(path.absolute())
         key = json.dumps([self._scope, name, status.st_size, status.st_mtime_ns])
         return self._all.setdefault(key, Entry(name, status.st_size, status.st_mtime_ns))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TextIO
 
 from webapp.ledger import Entry
@@ -45,8 +44,8 @@ def summary(entries: list[Entry]) -> str:
     """How it went, and a line for each that failed, with why."""
     failed = [entry for entry in entries if entry.state == "failed"]
     text = f"{len(entries) - len(failed)} of {len(entries)} done" + (f", {len(failed)} failed:\n" if failed else ".\n")
-    width = max((len(Path(entry.path).name) for entry in failed), default=0)
-    return text + "".join(f"  {Path(entry.path).name:{width}}  {entry.error}\n" for entry in failed)
+    width = max((len(entry.name) for entry in failed), default=0)
+    return text + "".join(f"  {entry.name:{width}}  {entry.error}\n" for entry in failed)
 
 
 def length(seconds: float) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from tasks import egress
 from tasks.errors import StenoboxError
 from tasks.media import write_durably
 from tasks.transcripts import find_format
@@ -40,9 +41,10 @@ CLOCK_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What is asked for. out: folder for the transcripts, None to leave them on the box."""
+    """What is asked for. files: recordings here, and links as text; out: folder for the transcripts, None to leave them
+    on the box."""
 
-    files: tuple[Path, ...]
+    files: tuple[Path | str, ...]
     server: str
     model: str | None = None
     language: str | None = None
@@ -60,10 +62,10 @@ class Batch:
         return " ".join((self.server.rstrip("/"), self.model or "-", self.language or "-"))
 
 
-def read_list(names: list[str], listed: str | None) -> tuple[Path, ...]:
-    """Paths from the command line and from a file with one a line (`-` for stdin), without repeats.
+def read_list(names: list[str], listed: str | None) -> tuple[Path | str, ...]:
+    """Paths and links from the command line and from a file with one a line (`-` for stdin), without repeats.
 
-    Raises StenoboxError for an address, a missing or empty file, or no file at all: before anything is sent.
+    Raises StenoboxError for a link that is none, a missing or empty file, or nothing at all: before anything is sent.
     """
     if listed is not None:
         try:
@@ -75,18 +77,20 @@ def read_list(names: list[str], listed: str | None) -> tuple[Path, ...]:
         names = names + [line for line in lines if line and not line.startswith("#")]
     if not names:
         raise StenoboxError("missing_file", "Name the recordings to send, or a file that lists them with --list.")
-    for name in names:
-        if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", name):
-            sentence = f"{name[:80]} is an address; so far only files can be sent. Download it, and name the file."
-            raise StenoboxError("invalid_value", sentence)
-    paths = tuple(dict.fromkeys(Path(name) for name in names))
-    wrong = [f"{path}: {reason}" for path in paths if (reason := _wrong(path))]
+    found = tuple(dict.fromkeys(name if _LINK.match(name) else Path(name) for name in names))
+    wrong = [f"{str(one)[:80]}: {reason}" for one in found if (reason := _wrong(one))]
     if wrong:
         raise StenoboxError("missing_file", "Nothing was sent. " + "; ".join(wrong[:20]) + ".")
-    return paths
+    return found
 
 
-def _wrong(path: Path) -> str | None:
+_LINK = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+def _wrong(path: Path | str) -> str | None:
+    if isinstance(path, str):
+        wrong = egress.fault(path, egress.Rules())
+        return f"this link {wrong}" if wrong and "a port" not in wrong else None  # ports are the box's decision
     try:
         if not path.exists():
             return "there is no such file"
@@ -116,6 +120,12 @@ def submit(batch: Batch, progress: TextIO | None = None) -> int:
             raise
         print(summary(sender.entries), end="")
         return 0 if all(entry.state == "done" for entry in sender.entries) else 1
+
+
+def _same(entry: Entry, source: dict[str, Any]) -> bool:
+    if entry.link:
+        return bool(source.get("url") == entry.path)
+    return (source["name"], source["bytes"]) == (name_of(Path(entry.path)), entry.bytes)
 
 
 class Sender:
@@ -192,19 +202,18 @@ class Sender:
 
     def _send(self, entry: Entry) -> None:
         """Send one recording, unless it turns out to be on the box. Its state tells what came of it."""
-        path = Path(entry.path)
         try:
             if entry.state == "sending" and self._find(entry):
                 return
             if not self._room():
                 return
-            status = path.stat()
-            if (status.st_size, status.st_mtime_ns) != (entry.bytes, entry.changed):
+            if not entry.link and self._changed(entry):
                 self._fail(entry, "The file was changed after this command began. Run it again.")
                 return
             entry.state, entry.attempt = "sending", self._client.now() - CLOCK_SECONDS
             self._ledger.save()
-            job = self._client.submit(path, self._batch.model, self._batch.language)
+            send: Any = self._client.submit_link if entry.link else self._client.submit
+            job = send(entry.path if entry.link else Path(entry.path), self._batch.model, self._batch.language)
         except Refused as refused:
             self._met = True
             self._refused(entry, refused)
@@ -212,6 +221,10 @@ class Sender:
             self._fail(entry, f"The file can't be read: {error.strerror}.")
         else:
             self._sent(entry, job)
+
+    def _changed(self, entry: Entry) -> bool:
+        status = Path(entry.path).stat()
+        return (status.st_size, status.st_mtime_ns) != (entry.bytes, entry.changed)
 
     def _room(self) -> bool:
         """Whether the box says that it has room; or doesn't tell: then its answer to the upload will."""
@@ -246,14 +259,14 @@ class Sender:
 
     def _find(self, entry: Entry) -> bool:
         """Look on the box for a recording whose answer was lost."""
-        name, deadline = name_of(Path(entry.path)), time.monotonic() + SETTLE_SECONDS
+        deadline = time.monotonic() + SETTLE_SECONDS
         while True:
             known, arriving = self._ledger.jobs(), False
             for job in self._client.jobs_since(entry.attempt):
                 source = job["source"]
                 if job["state"] == "receiving":
                     arriving = True  # it may be ours, before the box has noticed that we left
-                elif job["id"] not in known and (source["name"], source["bytes"]) == (name, entry.bytes):
+                elif job["id"] not in known and _same(entry, source):
                     self._sent(entry, job)
                     return True
             if not arriving or time.monotonic() > deadline:
@@ -288,9 +301,15 @@ class Sender:
             return
         words = self._client.transcript(str(entry.job), self._batch.form)
         if entry.saved is None or not entry.saved.endswith(f".{self._batch.form}"):
-            entry.saved = self._free_name(Path(entry.path).stem)
+            entry.saved = self._free_name(self._stem(entry))
             self._ledger.save()  # before the file, so that a second run writes the same one
         write_durably(self._batch.out / entry.saved, words)
+
+    def _stem(self, entry: Entry) -> str:
+        """What to call its transcript: like the file, or as the box calls the link by then."""
+        if not entry.link:
+            return Path(entry.path).stem
+        return re.sub(r'[/\\:*?"<>|\x00-\x1f]+', " ", self._client.job(str(entry.job))["source"]["name"]).strip(" .")
 
     def _free_name(self, stem: str) -> str:
         """A name in the folder that no other recording has and no file that was there before."""

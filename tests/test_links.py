@@ -19,7 +19,7 @@ import link_site
 import psutil
 import pytest
 from link_site import SECONDS, Site, furnish
-from support import wait_until
+from support import serve, wait_until
 
 from tasks import children, links
 from tasks.children import ChildDied
@@ -350,3 +350,27 @@ def test_a_thread_that_is_late_leaves_no_child(web: Site, folder: Path) -> None:
     links.fetch(web.url + "/talk.mp3", folder, terms(web), on_start=started.append)
     assert started[0].poll() is not None
     wait_until(lambda: {thread.name for thread in threading.enumerate()} <= before | {"spawner_0"}, 10)
+
+
+def test_a_link_becomes_a_transcript_on_a_real_box_while_a_slow_site_holds_no_slot(web: Site, tmp_path: Path) -> None:
+    web.pause = 0.05
+    web.page("/slow.html", '<title>A slow talk</title><audio src="/endless.mp3"></audio>')
+    served = serve(tmp_path, STENOBOX_SLOTS="1", STENOBOX_EGRESS_ALLOW=web.allowed)
+    try:
+        for url in ("/slow.html", "/talk.mp3"):
+            assert served.post("/links", data={"url": web.url + url}).status_code == 303
+        done, slow = served.get("/api/v1/jobs").json()["jobs"]
+        done = served.finish(done)
+        assert (done["state"], done["source"]["name"], done["about"]["title"]) == ("completed", "talk", "talk")
+        assert (done["source"]["url"], done["attempts"]) == (f"{web.url}/talk.mp3", 1)
+        assert served.transcript(done).json()["segments"]
+        slow = served.get(slow["links"]["self"]).json()
+        assert (slow["state"], slow["stage"]) == ("running", "download")
+        assert slow["source"]["bytes"] > 0
+        assert served.children("tasks.links")
+        served.post(slow["links"]["self"] + "/cancel")
+        assert served.finish(slow)["state"] == "canceled"
+        wait_until(lambda: not served.children("tasks.links"), 10)
+    finally:
+        web.pause = 0.001
+        assert served.stop() == 0, served.log.read_text()

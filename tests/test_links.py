@@ -305,8 +305,9 @@ def test_the_child_has_nothing_of_this_machine(web: Site, folder: Path, monkeypa
 
 
 def test_the_links_query_is_in_no_log_and_no_command_line(
-    web: Site, folder: Path, capfd: pytest.CaptureFixture[str]
+    web: Site, folder: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     lines: list[str] = []
     refused_url = f"{web.url}/gone?token=hush"
 
@@ -315,7 +316,7 @@ def test_the_links_query_is_in_no_log_and_no_command_line(
 
     with pytest.raises(StenoboxError) as error:
         links.fetch(refused_url, folder, terms(web), on_start=on_start)
-    said = "".join(capfd.readouterr()) + " ".join(lines) + error.value.message
+    said = "".join(capfd.readouterr()) + caplog.text + " ".join(lines) + error.value.message
     assert "link_not_found" in said
     assert "hush" not in said
 
@@ -352,6 +353,7 @@ def test_a_thread_that_is_late_leaves_no_child(web: Site, folder: Path) -> None:
     wait_until(lambda: {thread.name for thread in threading.enumerate()} <= before | {"spawner_0"}, 10)
 
 
+@pytest.mark.timeout(600)
 def test_a_link_becomes_a_transcript_on_a_real_box_while_a_slow_site_holds_no_slot(web: Site, tmp_path: Path) -> None:
     web.pause = 0.05
     web.page("/slow.html", '<title>A slow talk</title><audio src="/endless.mp3"></audio>')
@@ -360,7 +362,7 @@ def test_a_link_becomes_a_transcript_on_a_real_box_while_a_slow_site_holds_no_sl
         for url in ("/slow.html", "/talk.mp3"):
             assert served.post("/links", data={"url": web.url + url}).status_code == 303
         done, slow = served.get("/api/v1/jobs").json()["jobs"]
-        done = served.finish(done)
+        done = served.finish(done, 500)
         assert (done["state"], done["source"]["name"], done["about"]["title"]) == ("completed", "talk", "talk")
         assert (done["source"]["url"], done["attempts"]) == (f"{web.url}/talk.mp3", 1)
         assert served.transcript(done).json()["segments"]

@@ -57,8 +57,7 @@ def main() -> None:
         _say(fault=["unsupported_link", ""])
     except Exception as error:
         found = _fault(error)
-        print(f"{found.code}: {for_log(str(error))}", file=sys.stderr)
-        _say(fault=[found.code, found.sentence])
+        _say(fault=[found.code, found.sentence], detail=for_log(str(error)))
 
 
 def _options(task: dict[str, Any], deno: str | None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import subprocess
 import tempfile
@@ -17,6 +18,8 @@ from tasks import children
 from tasks.capacity import SPARE_BYTES
 from tasks.errors import StenoboxError
 from tasks.links.faults import ADVICE
+
+logger = logging.getLogger(__name__)
 
 FETCH_SECONDS = 4 * 3600.0
 """The longest a download may take, and how long one may be without any progress."""
@@ -172,6 +175,8 @@ def _child(
             answer: dict[str, Any] = json.loads(line)
             if "fault" in answer:
                 code, sentence = answer["fault"]
+                if "detail" in answer:
+                    logger.info("a link can't be had (%s): %s", code, answer["detail"])
                 raise StenoboxError(code, sentence or task.get(code) or ADVICE[code], param="url")
             yield answer
         process.wait()

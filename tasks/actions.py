@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from tasks import media, models, reuse, store, survey
+from tasks import media, metrics, models, reuse, store, survey
 from tasks.capacity import SPARE_BYTES, Limits, Load, Request, changed, disk_full, leaving, never_fits, too_large
 from tasks.config import Config
 from tasks.db import Database
@@ -171,7 +171,9 @@ class Box:
         except StenoboxError as refusal:
             if refusal.code == "queue_full":
                 self.lookout.check_again(size, submitter, asker)
+            metrics.refused(refusal.code)
             raise
+        metrics.accepted()
         self.lookout.forgive(asker)
         receiving = None
         try:
@@ -259,6 +261,7 @@ class Box:
             raise _wrong_state(self.get(job_id), "canceled")
         if job.finished:
             media.journal(self.config, job.id).unlink(missing_ok=True)
+            metrics.finished(job)
         logger.info("job %s: a person canceled it", job.id)
         self.lookout.forget()
         return job

@@ -58,6 +58,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         30.0
     )
     grace: Annotated[float, Meta(ge=1, le=300, description="seconds to leave after SIGTERM", examples=["10"])] = 10.0
+    metrics: Annotated[
+        str,
+        Meta(
+            pattern=r"^$|^(\[[0-9a-fA-F:]+\]|[^:\s]+):[0-9]{1,5}$",
+            description="address and port of /metrics for Prometheus, empty for none",
+            examples=["127.0.0.1:9091"],
+        ),
+    ] = ""
 
     log: Annotated[
         Literal["auto", "json", "text"],

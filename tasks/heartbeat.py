@@ -52,6 +52,7 @@ class Heartbeat:
         try:
             yield running
         finally:
+            running.left()
             del self._running[attempt.token]
 
     @property

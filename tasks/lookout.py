@@ -7,7 +7,7 @@ import threading
 import time
 from dataclasses import replace
 
-from tasks import store
+from tasks import metrics, store
 from tasks.capacity import LONGEST_RETRY_AFTER, Limits, Load, Request, decide, leaving
 from tasks.config import Config
 from tasks.db import Database
@@ -77,7 +77,14 @@ class Lookout:
         if submitter and limits.per_key:
             load = replace(load, of_key=self._seen_of.get(submitter, (0.0, 0))[1])
         if load.active < limits.places:
-            return decide(limits, load, Request(size, disk_free=self.disk_free()))
+            refusal = decide(limits, load, Request(size, disk_free=self.disk_free()))
+        else:
+            refusal = self._with_a_time(limits, load, size, asker)
+        if refusal:
+            metrics.refused(refusal.code)
+        return refusal
+
+    def _with_a_time(self, limits: Limits, load: Load, size: int | None, asker: str) -> StenoboxError | None:
         with self._telling:  # one at a time, or two are told of the same place
             promised, after = self._promises.before(asker, limits.places)
             refusal = decide(

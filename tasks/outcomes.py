@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
-from tasks import causes, store
+from tasks import causes, metrics, store
 from tasks.children import ChildDied
 from tasks.db import Database
 from tasks.errors import StenoboxError
@@ -51,6 +51,7 @@ class Outcomes:
 
     def _charge(self, running: Running, cause: Cause) -> Job | None:
         charged = [tried.cause or "" for tried in store.list_attempts(self._database, running.job.id) if tried.charged]
+        metrics.died(cause.code)
         codes = [*charged[len(charged) - running.job.crashes :], cause.code]
         return store.requeue_crashed_if_owned(
             self._database, running.token, cause.code, cause.sentence, running.seen, causes.verdict(codes, cause)

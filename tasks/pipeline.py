@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from tasks import causes, children, devices, journal, logs, machine, media, models, store
+from tasks import causes, children, devices, journal, logs, machine, media, metrics, models, store
 from tasks.children import ChildDied
 from tasks.config import Config
 from tasks.costs import Kind, Record, windows
@@ -107,6 +107,8 @@ class Pipeline:
         attempt = store.claim_next(self._database, self._planner.first(), self._worker, self._config.lease)
         if attempt is None:
             return
+        if attempt.job.attempts == 1:
+            metrics.waited(time.time() - attempt.job.created_at)
         with logs.about(attempt.job.id), self._heartbeat.watch(attempt) as running:
             logger.info("job %s: attempt %d", attempt.job.id, attempt.job.attempts)
             self._settle(running, self._attempt(running))
@@ -173,6 +175,7 @@ class Pipeline:
         if job is None or job.finished:
             self._outcomes.forget(running.job.id)
         if job is not None and job.finished:
+            metrics.finished(job)
             media.journal(self._config, job.id).unlink(missing_ok=True)
         if job is None or job.state != State.COMPLETED:
             media.transcript(self._config, running.job.id, f"{running.token}.json").unlink(missing_ok=True)

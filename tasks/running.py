@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from enum import StrEnum
 
+from tasks import metrics
 from tasks.jobs import Job, Stage
 from tasks.store import Attempt, Seen
 
@@ -41,6 +42,7 @@ class Running:
         self.most_windows = attempt.batch
         self.reason: Reason | None = None
         self._began = time.monotonic()
+        self._since = time.monotonic()
         self._hooks: list[Callable[[], None]] = []
         self._lock = threading.Lock()
 
@@ -51,6 +53,8 @@ class Running:
 
     def at(self, stage: Stage, progress: float) -> None:
         """Note how far it is; written with the next heartbeat. Raises Stopped."""
+        if stage != self.stage:
+            self.left()
         self.stage, self.progress = stage, progress
         self.check()
 
@@ -62,6 +66,12 @@ class Running:
     def seen(self) -> Seen:
         """What its record keeps of it."""
         return Seen(self.stage, self.peak or None, self.batch)
+
+    def left(self) -> None:
+        """Its stage is over."""
+        now = time.monotonic()
+        metrics.staged(self.stage, now - self._since)
+        self._since = now
 
     def check(self) -> None:
         """Raises Stopped once somebody asked to stop."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shlex
 import signal
 import socket
 import stat
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 from supervisor.options import ServerOptions
-from support import Served, wait_until
+from support import Served, free_port, wait_until
 
 from tasks.config import Config
 from webapp import supervisor
@@ -62,20 +65,37 @@ def test_any_place_of_python_is_understood(config: Config, monkeypatch: pytest.M
         assert shlex.split(program.command)[0] == python
 
 
-def test_where_the_output_is_a_socket_the_log_is_a_file(
-    config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    config.data.mkdir()
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        real = os.fstat
-        monkeypatch.setattr(os, "fstat", lambda handle: real(ours.fileno() if handle == 1 else handle))
-        options = settings(config, monkeypatch)
-    log = config.data / "run" / "stenobox.log"
-    assert f"the log is in {log}" in capsys.readouterr().out
-    for program in programs(options).values():
-        assert Path(program.stdout_logfile).resolve() == log
-        assert program.stdout_logfile_maxbytes == 10 * 1024 * 1024
+def test_lines_of_all_processes_go_where_the_output_goes_also_to_a_socket(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()  # as under systemd: it can't be opened by name
+    environment = {
+        **os.environ,
+        "STENOBOX_DATA": str(tmp_path / "data"),
+        "STENOBOX_PORT": str(free_port()),
+        "STENOBOX_LOG": "text",
+    }
+    with ours:
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "webapp.cli", "serve"],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=theirs,
+                stderr=subprocess.STDOUT,
+                cwd="/",
+            )
+        ours.settimeout(0.2)
+        told = bytearray()
+
+        def read() -> bool:
+            with contextlib.suppress(TimeoutError):
+                told.extend(ours.recv(65_536))
+            return b"Uvicorn running" in told and re.search(rb"worker \w+ ready", told) is not None
+
+        try:
+            wait_until(read)
+        finally:
+            process.terminate()
+            assert process.wait(60) == 0
 
 
 def test_the_settings_are_closed_to_others_and_written_again_at_each_start(

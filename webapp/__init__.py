@@ -3,6 +3,6 @@
 A module here imports only modules above it:
 
     paths  templating  errors  security  assets  submitters  bodies  uploads  resources  api  attempts_api
-    capacity_api  settings_api  ready  stories  pages  links  plots  advice  limits_page  routes  door  app  server
-    supervisor  supervised  checkup  offline  client  ledger  progress  submit  figures  bench  cli
+    capacity_api  settings_api  ready  stories  pages  links  plots  advice  limits_page  routes  door  scrape  app
+    server  supervisor  supervised  checkup  offline  client  ledger  progress  submit  figures  bench  cli
 """

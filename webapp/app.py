@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -21,7 +22,7 @@ from tasks.config import Config
 from tasks.db import open_database
 from tasks.errors import StenoboxError
 from tasks.queue import Queue
-from webapp import capacity_api, errors
+from webapp import capacity_api, errors, scrape
 from webapp.door import Door
 from webapp.routes import routes
 from webapp.security import HEADERS, AllowedHosts, SameOrigin, SecurityHeaders
@@ -65,7 +66,10 @@ def create_app(config: Config) -> Starlette:
         app.state.capacity_threads = anyio.CapacityLimiter(capacity_api.THREADS)
         # There is one web process at a time: uploads that others began have broken.
         _drop_uploads(box, except_of=box.receiver)
+        stop_metrics = scrape.serve(box, config.metrics) if config.metrics else None
         yield
+        if stop_metrics:
+            await run_in_threadpool(stop_metrics)
         _drop_uploads(box, except_of="")  # those that took longer than the grace time
         box.queue.close()
         database.close()

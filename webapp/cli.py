@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from tasks import __version__, children, devices, logs, machine
+from tasks import __version__, children, devices, logs, machine, metrics
 from tasks import models as models_here
 from tasks.backup import BackupError
 from tasks.config import VARIABLES, Config, ConfigError, from_env
@@ -126,6 +126,7 @@ def serve(config: Config, _: argparse.Namespace) -> int:
     for name in ("web", "worker"):  # said once, here, instead of in a restart loop
         take_data_folder(config, name).close()
     open_database(config).close()  # upgraded once, here, so that neither process has to
+    metrics.forget(config)
     Queue(config.queue_db).close()  # replaced if damaged: two processes doing that would end with a file each
     os.environ[logs.VARIABLE] = logs.style_of("serve")  # its processes write into pipes
     if os.environ[logs.VARIABLE] == "json":
@@ -141,6 +142,7 @@ def web(config: Config, _: argparse.Namespace) -> int:
     from webapp.server import Server
 
     children.die_with_parent(expendable=False)
+    metrics.begin(config)
     open_database(config).close()
     with take_data_folder(config, "web"):
         server = Server(config, create_app(config))
@@ -152,6 +154,7 @@ def worker(config: Config, _: argparse.Namespace) -> int:
     from tasks.worker import run
 
     children.die_with_parent(expendable=False)
+    metrics.begin(config)
     run(config)
     return 0
 

@@ -1,11 +1,13 @@
-"""supervisord as `serve` becomes it: the same program, whose own lines are lines of our log."""
+"""supervisord as `serve` becomes it: the same program, whose own lines are lines of our log, and whose children's lines
+go where its own output goes."""
 
 from __future__ import annotations
 
 import logging
+import sys
 from typing import Any
 
-from supervisor import supervisord
+from supervisor import loggers, supervisord
 from supervisor.options import ServerOptions
 
 from tasks import logs
@@ -35,12 +37,28 @@ class Options(ServerOptions):  # type: ignore[misc]
         self.logger.addHandler(Handler())
 
 
+def _handle_file(log: Any, filename: str, fmt: str, **options: Any) -> None:
+    """supervisor's own, but for /dev/stdout: opened by name, that is refused where the output is a socket (systemd's)
+    or a pipe of another user's (a container's, whose entry point began as root)."""
+    if filename != "/dev/stdout":
+        _original(log, filename, fmt, **options)
+        return
+    handler = loggers.StreamHandler(sys.stdout.buffer)
+    handler.setFormat(fmt)
+    handler.setLevel(log.level)
+    log.addHandler(handler)
+
+
+_original = loggers.handle_file
+
+
 def main() -> None:
     """Run supervisord with this process's arguments."""
     logs.begin("supervisor")
     if logs.style_of("supervisor") == "text":  # a person at a terminal wants to know only what is wrong
         logger.setLevel(logging.WARNING)
     supervisord.ServerOptions = Options
+    loggers.handle_file = _handle_file
     supervisord.main()
 
 

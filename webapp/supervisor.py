@@ -10,7 +10,6 @@ import math
 import os
 import shlex
 import socket
-import stat
 import sys
 from pathlib import Path
 
@@ -27,8 +26,8 @@ startretries=1000000
 stopsignal=TERM
 stopwaitsecs={stop}
 redirect_stderr=true
-stdout_logfile={log}
-stdout_logfile_maxbytes={log_bytes}
+stdout_logfile=/dev/stdout
+stdout_logfile_maxbytes=0
 """
 
 
@@ -62,18 +61,12 @@ def write_settings(config: Config) -> Path:
     " #" and " ;" in a folder's name would begin a comment."""
     run = config.data / "run"
     run.mkdir(mode=0o700, exist_ok=True)
-    log, log_bytes = "/dev/stdout", "0"
-    if stat.S_ISSOCK(os.fstat(1).st_mode):  # under systemd: a socket can't be opened by name
-        log, log_bytes = "stenobox.log", "10MB"
-        print(f"stenobox: the log is in {run / log}", flush=True)
     programs = "".join(
         _PROGRAM.format(
             name=name,
             python=shlex.quote(sys.executable),
             pid=os.getpid(),
             stop=max(1, math.floor(config.grace)),
-            log=log,
-            log_bytes=log_bytes,
         )
         for name in ("worker", "web")
     )

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tasks import children
+from tasks import children, metrics
 from tasks.children import ChildDied, KillWatch
 from tasks.config import Config
 from tasks.engine import patience
@@ -84,6 +84,7 @@ class EngineProcess:
         self._dead = threading.Event()
         threading.Thread(target=self._listen, daemon=True, name=f"engine-{self.pid}").start()
         threading.Thread(target=self._watch, daemon=True, name=f"watch-{self.pid}").start()
+        metrics.engine_started()
         logger.info("engine %d started for model %s, %d slots", self.pid, spec.model, spec.slots)
 
     @property

@@ -48,6 +48,7 @@ from tasks.store.reading import (
     list_active,
     list_finished,
     list_jobs,
+    oldest_wait,
 )
 from tasks.store.same import complete_if_receiving, twins
 
@@ -97,6 +98,7 @@ __all__ = [
     "note_download_if_owned",
     "note_length_if_owned",
     "note_media_removed_before",
+    "oldest_wait",
     "queue_if_receiving",
     "records",
     "renew_if_owned",

@@ -120,6 +120,13 @@ def count_finished(database: Database) -> int:
         return connection.scalar(query) or 0
 
 
+def oldest_wait(database: Database) -> float:
+    """Seconds for which the job that has waited longest has been in line; 0.0 when none waits."""
+    with database.read() as connection:
+        since = connection.scalar(sa.select(sa.func.min(jobs.c.queued_at)).where(rows.queued))
+    return max(0.0, time.time() - since) if since else 0.0
+
+
 def ids(database: Database) -> set[str]:
     """Ids of all jobs."""
     with database.read() as connection:

@@ -6,12 +6,10 @@ import hashlib
 import json
 import logging
 import threading
-import unicodedata
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import PurePosixPath
 from typing import Any
 
 from tasks import media, metrics, models, reuse, store, survey
@@ -22,6 +20,7 @@ from tasks.errors import StenoboxError
 from tasks.jobs import Job, Params, Source, State, is_id
 from tasks.languages import NAMES, find_code
 from tasks.lookout import Lookout
+from tasks.names import clean_name
 from tasks.planner import Planner
 from tasks.queue import Queue
 from tasks.repeats import Repeat
@@ -29,7 +28,6 @@ from tasks.survey import Survey
 
 logger = logging.getLogger(__name__)
 
-NAME_CHARACTERS = 255
 GIVE_BACK_SECONDS = 5.0
 """Until the place of a broken upload is given back, when that could not be written at once."""
 
@@ -324,23 +322,6 @@ def check_params(config: Config, model: str | None, language: str | None) -> Par
             param="language",
         )
     return Params(found.name, code)
-
-
-def clean_name(name: str) -> str:
-    """An uploader's file name as data: its last part, without control characters, not endless.
-
-    It is shown, never used as a path; the direction marks of right-to-left text stay (pages isolate them), and so do
-    the joiners that Persian and emoji are written with. Other scripts' spaces become plain ones.
-    """
-    name = name.replace("\\", "/").rpartition("/")[2]
-    name = "".join(" " if unicodedata.category(c) == "Zs" else c for c in name)
-    name = "".join(c for c in name if c.isprintable() or c in "\u200c\u200d\u200e\u200f").strip()
-    if len(name) > NAME_CHARACTERS:
-        suffix = PurePosixPath(name).suffix
-        if len(suffix) > 9:  # no file type, just a late dot
-            suffix = ""
-        name = name.removesuffix(suffix)[: NAME_CHARACTERS - len(suffix) - 1] + "…" + suffix
-    return name or "recording"
 
 
 def media_missing() -> StenoboxError:

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from tasks.actions import clean_name
+from tasks.names import clean_name
 
 UPLOAD_SECONDS = 300.0
 """Longest silence while a recording is sent and its 202 is awaited; the box writes it to the disk before it answers."""

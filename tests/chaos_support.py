@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import media_files
 import psutil
 from pysqlite3 import dbapi2 as sqlite
-from support import Served, serve, wait_until
+from support import SAMPLES, Served, serve, wait_until
 
 from tasks.jobs import FINISHED, is_id
 
@@ -206,6 +207,13 @@ def box(folder: Path, **variables: str) -> Iterator[Box]:
         yield made
     finally:
         made.close()
+
+
+def speech(folder: Path) -> Path:
+    """Long enough to be stopped in the middle of it: a minute, in the long form two."""
+    name = "en-long2_en_120.flac"
+    path = folder / "speech.flac"
+    return SAMPLES / name if LONG else media_files.make(path, media_files.sound(name)[: 60 * media_files.RATE])
 
 
 def ready(served: Served) -> dict[str, Any] | None:

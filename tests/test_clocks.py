@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chaos_support import PATIENCE, ROUNDS, box, dice
+from chaos_support import PATIENCE, ROUNDS, box, dice, speech
 from support import SAMPLES, wait_until
 
 pytestmark = pytest.mark.chaos
 
 LIBRARY = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
 JUMPS = ["+2h", "-2h", "+1d", "-1d"]
-SOURCE = SAMPLES / "en-long2_en_120.flac"
 
 
 # Python sleeps until a moment of the monotonic clock, which libfaketime 0.9.10 takes for one of the wall's
@@ -41,7 +40,7 @@ def seen(of: Any) -> float:
 @pytest.mark.skipif(sys.platform != "linux", reason="libfaketime is Linux's here")
 @pytest.mark.timeout(900 * ROUNDS)
 def test_a_clock_that_is_set_rescues_nothing_and_leaves_nothing_stuck(tmp_path: Path) -> None:
-    chance = dice()
+    chance, source = dice(), speech(tmp_path)
     now, site = tmp_path / "now", tmp_path / "site"
     now.write_text("+0")
     site.mkdir()
@@ -61,7 +60,7 @@ def test_a_clock_that_is_set_rescues_nothing_and_leaves_nothing_stuck(tmp_path: 
         for _ in range(ROUNDS):
             jumps = chance.sample(JUMPS, 2) if ROUNDS > 1 else chance.sample(["+1d", "-1d"], 2)
             for jump in jumps:
-                job_id = of.served.submit(SOURCE)["id"]
+                job_id = of.served.submit(source)["id"]
                 waiting = [of.served.submit(SAMPLES / "en-u000.flac")["id"]]
                 wait_until(of.reached(job_id, "transcribe"), PATIENCE, every=0.02)
                 now.write_text(jump)
@@ -85,7 +84,7 @@ def test_a_clock_that_is_set_rescues_nothing_and_leaves_nothing_stuck(tmp_path: 
                 assert order == sorted(order), "who came later overtook"
                 accepted += [job_id, *waiting]
         # Killed with the clock a day ahead, started with it a day behind: rescued at once all the same.
-        job_id = of.served.submit(SOURCE)["id"]
+        job_id = of.served.submit(source)["id"]
         accepted.append(job_id)
         wait_until(of.reached(job_id, "transcribe"), PATIENCE, every=0.02)
         now.write_text("+1d")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from chaos_support import LONG, PATIENCE, box
+from chaos_support import LONG, PATIENCE, box, speech
 from support import SAMPLES, wait_until
 
 pytestmark = pytest.mark.chaos
@@ -33,7 +33,7 @@ sys.exit(cli.main(["worker"]))
 def test_a_thawed_worker_changes_nothing_and_publishes_nothing(tmp_path: Path, engine_too: bool) -> None:
     """Frozen alone, its engine goes on to the end: the answer is there when it thaws, and comes too late."""
     with box(tmp_path, STENOBOX_LEASE="2") as of:
-        job_id = of.served.submit(SAMPLES / "en-long2_en_120.flac")["id"]
+        job_id = of.served.submit(speech(tmp_path))["id"]
         wait_until(of.reached(job_id, "transcribe"), PATIENCE, every=0.02)
         [worker] = of.find("worker")
         frozen = [worker, *(worker.children(recursive=True) if engine_too else [])]
@@ -71,7 +71,7 @@ def test_a_thawed_worker_changes_nothing_and_publishes_nothing(tmp_path: Path, e
 def test_a_long_pause_of_the_only_worker_costs_nothing(tmp_path: Path) -> None:
     """As when a laptop sleeps or a machine is moved: nobody took over, so it goes on where it was."""
     with box(tmp_path, STENOBOX_LEASE="2") as of:
-        job_id = of.served.submit(SAMPLES / "en-long2_en_120.flac")["id"]
+        job_id = of.served.submit(speech(tmp_path))["id"]
         wait_until(of.reached(job_id, "transcribe"), PATIENCE, every=0.02)
         [worker] = of.find("worker")
         tree = [worker, *worker.children(recursive=True)]

@@ -13,12 +13,12 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from chaos_support import LONG, PATIENCE, ROUNDS, Box, box, descriptors, dice
+from chaos_support import LONG, PATIENCE, ROUNDS, Box, box, descriptors, dice, speech
 from support import SAMPLES, wait_until
 
 pytestmark = pytest.mark.chaos
 
-SHORT, SOURCE = SAMPLES / "en-u000.flac", SAMPLES / "en-long2_en_120.flac"
+SHORT = SAMPLES / "en-u000.flac"
 HEAD = b'--x\r\nContent-Disposition: form-data; name="file"; filename="slow.wav"\r\n\r\n'
 
 
@@ -46,7 +46,7 @@ def upload_slowly(of: Box) -> socket.socket:
 
 def running(of: Box, stage: str | None = None) -> str:
     """A job in that stage; whatever the stage, just claimed, when there is none."""
-    job_id: str = of.served.submit(SOURCE)["id"]
+    job_id: str = of.served.submit(speech(of.folder))["id"]
     claimed = lambda: of.row(job_id)["state"] == "running"  # noqa: E731
     wait_until(of.reached(job_id, stage) if stage else claimed, PATIENCE, every=0.005)
     return job_id

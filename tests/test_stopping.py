@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import media_files
 import pytest
-from chaos_support import LONG, PATIENCE, ROUNDS, Box, box, dice, ready
+from chaos_support import PATIENCE, ROUNDS, Box, box, dice, ready, speech
 from support import SAMPLES, wait_until
 
 pytestmark = pytest.mark.chaos
 
-SECONDS = 120 if LONG else 60
 WAYS = [(signal.SIGTERM, 1, 3.0), (signal.SIGINT, 5, 3.0), (signal.SIGTERM, 5, 30.0), (signal.SIGINT, 1, 30.0)]
 
 
@@ -74,8 +72,7 @@ def stop(of: Box, number: int, times: int, grace: float, job_id: str) -> None:
 @pytest.mark.timeout(900 * ROUNDS)
 def test_a_long_job_through_every_way_to_stop(tmp_path: Path) -> None:
     chance = dice()
-    sound = media_files.sound("en-long2_en_120.flac")[: SECONDS * media_files.RATE]
-    source = media_files.make(tmp_path / "speech.flac", sound)
+    source = speech(tmp_path)
     with box(tmp_path, STENOBOX_SLOTS="1", STENOBOX_GRACE="3") as of:
         whole = of.served.submit(source)
         assert of.served.finish(whole, PATIENCE)["state"] == "completed"

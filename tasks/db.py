@@ -19,7 +19,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from tasks.config import Config
 from tasks.errors import StenoboxError
 
-SCHEMA = "0006"
+SCHEMA = "0007"
 """The newest migration. A test holds it equal to Alembic's head."""
 
 BUSY_SECONDS = 10.0
@@ -64,6 +64,7 @@ jobs = sa.Table(
     sa.Column("about", sa.JSON, nullable=False, server_default=sa.text("'{}'")),
     sa.Column("resumed", sa.Float, nullable=False, server_default=sa.text("0")),
     sa.Column("elapsed", sa.Float, nullable=False, server_default=sa.text("0")),
+    sa.Column("media", sa.JSON(none_as_null=True)),
     # The states are literals here and in every query that counts them: a bound IN (?, ?) can't use a partial index.
     sa.Index("jobs_active", "state", "turn", "queued_at", "id", sqlite_where=sa.text("finished_at IS NULL")),
     sa.Index("jobs_created", "created_at", "id"),

@@ -63,6 +63,7 @@ KINDS: dict[str, Kind] = {
     # Why a job failed. The status is used only by `stenobox transcribe` and by synchronous faces.
     "undecodable": Kind(422, _JOB),
     "no_audio": Kind(422, _JOB),
+    "unknown_track": Kind(422, _JOB),
     "too_long": Kind(422, _JOB),
     "model_missing": Kind(503, _JOB, retryable=True),
     "engine_crashed": Kind(500, _JOB, retryable=True),

@@ -99,10 +99,12 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Params:
-    """What was asked for, frozen at submit. language: a Whisper language code, or None to detect it."""
+    """What was asked for, frozen at submit. language: a Whisper language code, or None to detect it; track: which
+    audio track, from 1, None for the likeliest."""
 
     model: str
     language: str | None = None
+    track: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,8 @@ class Job:
     """A sentence about the result that is not an error, such as that no speech was found."""
     result: str | None = field(default=None, repr=False)
     """Name of the transcript file in the job's folder; set only by the attempt that finished the job."""
+    media: dict[str, Any] | None = None
+    """What the recording says of itself, once it is decoded (see `decode.Facts`)."""
     submitter: str = ""
     """Whose it is: a digest of the key it came with, "" for the page and for programs without one."""
     work_seconds: float | None = None

@@ -22,6 +22,21 @@ for _entry in _LIST.replace("\n", " ").split(","):
     _code, _, _name = _entry.strip().partition(" ")
     NAMES[_code] = _name
 
+_TAGS = """
+af afr, am amh, ar ara, as asm, az aze, ba bak, be bel, bg bul, bn ben, bo bod tib, br bre, bs bos, ca cat, cs ces cze,
+cy cym wel, da dan, de deu ger, el ell gre, en eng, es spa, et est, eu eus baq, fa fas per, fi fin, fo fao, fr fra fre,
+gl glg, gu guj, ha hau, he heb, hi hin, hr hrv, ht hat, hu hun, hy hye arm, id ind, is isl ice, it ita, ja jpn,
+jw jav jv, ka kat geo, kk kaz, km khm, kn kan, ko kor, la lat, lb ltz, ln lin, lo lao, lt lit, lv lav, mg mlg,
+mi mri mao, mk mkd mac, ml mal, mn mon, mr mar, ms msa may, mt mlt, my mya bur, ne nep, nl nld dut, nn nno,
+no nor nob nb, oc oci, pa pan, pl pol, ps pus, pt por, ro ron rum, ru rus, sa san, sd snd, si sin, sk slk slo, sl slv,
+sn sna, so som, sq sqi alb, sr srp, su sun, sv swe, sw swa, ta tam, te tel, tg tgk, th tha, tk tuk, tl tgl fil, tr tur,
+tt tat, uk ukr, ur urd, uz uzb, vi vie, yi yid, yo yor, zh zho chi cmn
+"""
+_BY_TAG = {code: code for code in NAMES}
+for _entry in _TAGS.replace("\n", " ").split(","):
+    _code, *_others = _entry.split()
+    _BY_TAG |= dict.fromkeys(_others, _code)
+
 _CODES = {name.lower(): code for code, name in NAMES.items()}
 
 
@@ -29,3 +44,8 @@ def find_code(text: str) -> str | None:
     """The code for a code or an English name, in any case; None if there is none."""
     text = text.strip().lower()
     return text if text in NAMES else _CODES.get(text)
+
+
+def find_tag(tag: str) -> str | None:
+    """The code for a tag as files carry it: ISO 639 with two or three letters, with or without a region."""
+    return _BY_TAG.get(tag.strip().lower().replace("_", "-").partition("-")[0])

@@ -4,20 +4,29 @@
                       fetch-<token> a folder of its own for what comes from a link, until that is whole
                       journal       what earlier attempts have transcribed (see `journal`), removed when the job ends
                       <token>.f32   decoded sound of one attempt, removed when the attempt ends
+                      <token>.work/ working folder of the attempt's decoder, removed with it
+                      peaks.json    the waveform, once a decoder has been through
+                      cover.jpg     a small picture, if the recording had one
                       <token>.json  the transcript of one attempt; the job's row says which one counts
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
 from tasks.config import Config
 from tasks.errors import StenoboxError
 from tasks.jobs import is_id
+
+EXTRAS = ("peaks.json", "cover.jpg")
+"""What a decoder makes besides the sound."""
 
 
 def folder(config: Config, job_id: str) -> Path:
@@ -61,6 +70,36 @@ def take(config: Config, job_id: str, path: Path) -> None:
 
 def journal(config: Config, job_id: str) -> Path:
     return folder(config, job_id) / "journal"
+
+
+@contextmanager
+def work(config: Config, job_id: str, token: str) -> Iterator[Path]:
+    """A folder for one attempt's decoder, gone when the block ends with all that `keep_extras` has not taken."""
+    path = folder(config, job_id) / f"{token}.work"
+    try:
+        path.mkdir(mode=0o700)
+    except FileNotFoundError:
+        raise StenoboxError("media_missing", "The recording is no longer on this box. Send it again.") from None
+    except OSError as error:
+        raise _sentence(error) from error
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def keep_extras(path: Path) -> None:
+    """Take waveform and picture out of a working folder: they are the same for every attempt."""
+    for name in EXTRAS:
+        with contextlib.suppress(OSError):  # no picture, or the job was deleted meanwhile
+            os.replace(path / name, path.parent / name)
+
+
+def extra(config: Config, job_id: str, name: str) -> Path:
+    """One of EXTRAS, whether it is there or not."""
+    if name not in EXTRAS:
+        raise ValueError(f"not a file of ours: {name!r}")
+    return folder(config, job_id) / name
 
 
 def transcript(config: Config, job_id: str, result: str) -> Path:

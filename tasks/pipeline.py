@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -203,16 +203,21 @@ class Pipeline:
 
         at(Stage.DECODE, 0.0)
         began = time.monotonic()
-        sound = decode(
-            source,
-            sound_path,
-            self._planner.limits().max_seconds,
-            on_progress=lambda progress: at(Stage.DECODE, progress),
-            on_start=lambda process: running.on_stop(lambda: children.kill(process)),
-        )
+        with media.work(config, job.id, running.token) as work:
+            sound = decode(
+                source,
+                sound_path,
+                self._planner.limits().max_seconds,
+                track=job.params.track,
+                language=job.params.language,
+                extras=work,
+                on_progress=lambda progress: at(Stage.DECODE, progress),
+                on_start=lambda process: running.on_stop(lambda: children.kill(process)),
+            )
+            media.keep_extras(work)
         decoding = time.monotonic() - began
         with _estimates_can_wait(job.id):
-            store.note_length_if_owned(self._database, running.token, sound.seconds, done)
+            store.note_media_if_owned(self._database, running.token, sound.seconds, asdict(sound.facts), done)
         running.holds(sound.peak)
         running.batch = windows(spec.batch, sound.seconds)
         allowed = allow(sound.seconds, spec.batch, store.factor(self._database, model.name, spec.compute_type))

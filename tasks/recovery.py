@@ -77,3 +77,5 @@ def rescue(config: Config, database: Database) -> None:
     for journal in config.media.glob("*/journal"):
         if journal.parent.name not in waiting:
             journal.unlink(missing_ok=True)
+    for work in config.media.glob("*/*.work"):
+        shutil.rmtree(work, ignore_errors=True)

@@ -93,6 +93,47 @@ def video_only(path: Path) -> Path:
     return path
 
 
+def tracked(path: Path, tracks: list[dict[str, Any]], tags: dict[str, str] | None = None) -> Path:
+    """A Matroska file with several audio tracks: each with samples, and perhaps layout, language, title, default."""
+    from av.stream import Disposition
+
+    with av.open(str(path), "w", format="matroska") as container:
+        container.metadata.update(tags or {})
+        streams = []
+        for track in tracks:
+            stream: Any = container.add_stream("flac", rate=RATE, layout=track.get("layout", "mono"))
+            stream.metadata.update({key: track[key] for key in ("language", "title") if key in track})
+            stream.disposition = Disposition[track.get("disposition", "default" if track.get("default") else "dub")]
+            streams.append(stream)
+        for stream, track in zip(streams, tracks, strict=True):
+            for frame in _frames(track["samples"], stream.codec_context.format.name, track.get("layout", "mono"), RATE):
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    return path
+
+
+def picture(width: int, height: int, codec: str = "png") -> bytes:
+    """A grey picture: PNG or JPEG."""
+    encoder: Any = av.CodecContext.create(codec, "w")
+    form = "gray" if codec == "png" else "yuvj420p"
+    encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = width, height, form, 1
+    frame = av.VideoFrame(width, height, form)
+    for plane in frame.planes:
+        plane.update(bytes([128]) * plane.buffer_size)
+    return b"".join(bytes(part) for part in [*encoder.encode(frame), *encoder.encode(None)])
+
+
+def with_picture(path: Path, samples: np.ndarray, image: bytes, mime: bytes = b"image/png") -> Path:
+    """A FLAC file with a picture in its header, by hand: libav's own writer would look into the image."""
+    whole = make(path, samples).read_bytes()
+    block = (3).to_bytes(4, "big") + len(mime).to_bytes(4, "big") + mime + bytes(20) + len(image).to_bytes(4, "big")
+    block += image
+    head = bytearray(whole[:42])  # "fLaC" and STREAMINFO
+    last, head[4] = head[4] & 0x80, head[4] & 0x7F
+    path.write_bytes(bytes(head) + bytes([6 | last]) + len(block).to_bytes(3, "big") + block + whole[42:])
+    return path
+
+
 def silence(seconds: float) -> np.ndarray:
     return np.zeros(round(seconds * RATE), np.float32)
 

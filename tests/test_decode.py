@@ -21,9 +21,9 @@ import psutil
 import pytest
 
 from tasks import children
-from tasks import decode as decoding
 from tasks.children import ChildDied
-from tasks.decode import SAMPLE_RATE, Sound, decode
+from tasks.decode import SAMPLE_RATE, Sound, decode, samples, sandbox
+from tasks.decode import child as decoding
 from tasks.errors import StenoboxError
 
 SPEECH = media.sound()
@@ -83,14 +83,14 @@ class TestGoodFiles:
         like, late = likeness(samples, SPEECH)
         assert like > 0.95
         assert abs(late) < 0.03
-        assert (sound.sample_rate, sound.channels) == (rate, {"mono": 1, "stereo": 2, "5.1": 6}[layout])
+        assert (sound.facts.sample_rate, sound.facts.channels) == (rate, {"mono": 1, "stereo": 2, "5.1": 6}[layout])
         assert not sound.damaged
 
     @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100, 48_000])
     @pytest.mark.parametrize("layout", ["mono", "stereo", "5.1"])
     def test_rates_and_layouts(self, rate: int, layout: str, tmp_path: Path) -> None:
         sound, samples = heard(media.make(tmp_path / "a.wav", SPEECH, rate=rate, layout=layout))
-        assert (sound.format, sound.codec, sound.sample_rate) == ("wav", "pcm_s16le", rate)
+        assert (sound.facts.container, sound.facts.codec, sound.facts.sample_rate) == ("wav", "pcm_s16le", rate)
         assert abs(len(samples) - len(SPEECH)) < 0.01 * SAMPLE_RATE
         assert likeness(samples, SPEECH)[0] > 0.95
 
@@ -159,9 +159,13 @@ class TestHostileFiles:
         code = textwrap.dedent("""
             import pathlib, random, sys
             import media_files as media
-            from tasks import decode as decoding
+            from tasks.decode import child as decoding
             folder = pathlib.Path(sys.argv[1])
-            decoding._limit = lambda *_: None
+            decoding.sandbox.enter = lambda *_: True
+            def task(source, target):
+                return decoding.json.dumps(dict(source=str(source), target=str(target), max_seconds=600, deadline=60,
+                                                track=None, language=None, extras=None))
+
             files = [media.make(folder / f"a.{kind}", media.sound()[:16000]) for kind in media.FORMATS]
             dice = random.Random(20)
             for number in range(240):
@@ -169,7 +173,7 @@ class TestHostileFiles:
                 for _ in range(dice.choice((1, 3, 10, 100))):
                     data[dice.randrange(dice.choice((60, 400, len(data))))] = dice.randrange(256)
                 (folder / "broken").write_bytes(data)
-                sys.argv[1:] = [decoding.json.dumps([str(folder / "broken"), str(folder / "out"), 600, 60])]
+                sys.argv[1:] = [task(folder / "broken", folder / "out")]
                 decoding.main()
         """)
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
@@ -374,17 +378,6 @@ class TestTheChild:
         assert error.code == "disk_full"
         assert error.kind.retryable
 
-    def test_limits_hold(self, tmp_path: Path) -> None:
-        """What the child itself says of its limits, so that a change of `_limit` shows."""
-        code = (
-            "import resource as r; from tasks import decode as d; d._limit(100, 130.5);"
-            "print(r.getrlimit(r.RLIMIT_CPU), r.getrlimit(r.RLIMIT_FSIZE), r.getrlimit(r.RLIMIT_AS)[0], "
-            "r.getrlimit(r.RLIMIT_CORE)[0])"
-        )
-        said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
-        memory = 3 * 1024**3 if sys.platform == "linux" else -1
-        assert said.stdout.split("\n")[0] == f"(130, 135) (10240000, 10240000) {memory} 0"
-
 
 class TestInThisProcess:
     """The child's own functions, without a child: quick, and a debugger can follow."""
@@ -392,8 +385,8 @@ class TestInThisProcess:
     @pytest.fixture(autouse=True)
     def said(self, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         said: list[dict[str, Any]] = []
-        monkeypatch.setattr(decoding, "_say", lambda **answer: said.append(answer))
-        monkeypatch.setattr(decoding, "_limit", lambda *_: None)
+        monkeypatch.setattr(decoding, "say", lambda **answer: said.append(answer))
+        monkeypatch.setattr(sandbox, "enter", lambda *_: True)
         monkeypatch.delenv("STENOBOX_PARENT", raising=False)
         return said
 
@@ -403,7 +396,9 @@ class TestInThisProcess:
         for name, value in replaced.items():
             monkeypatch.setattr(decoding, name, value)
         target = source.with_name("out.f32")
-        monkeypatch.setattr(sys, "argv", ["decode", json.dumps([str(source), str(target), LONG, 60])])
+        task = {"source": str(source), "target": str(target), "max_seconds": LONG, "deadline": 60}
+        task |= {"track": None, "language": None, "extras": None}
+        monkeypatch.setattr(sys, "argv", ["decode", json.dumps(task)])
         decoding.main()
         return said[-1]
 
@@ -413,14 +408,14 @@ class TestInThisProcess:
         source = media.make(tmp_path / "a.flac", SPEECH)
         sound = self.answer(monkeypatch, said, source)["sound"]
         assert sound.pop("peak") > 2**20  # of this process, here
-        assert sound == {
-            "seconds": len(SPEECH) / SAMPLE_RATE,
-            "format": "flac",
-            "codec": "flac",
-            "channels": 1,
-            "sample_rate": 16_000,
-            "damaged": False,
-        }
+        facts = sound.pop("facts")
+        assert sound == {"seconds": len(SPEECH) / SAMPLE_RATE, "damaged": False}
+        assert (facts["container"], facts["codec"], facts["channels"], facts["sample_rate"]) == (
+            "flac",
+            "flac",
+            1,
+            16_000,
+        )
         assert all(0 < answer["progress"] <= 1 for answer in said[:-1])
 
     @pytest.mark.parametrize(
@@ -445,21 +440,21 @@ class TestInThisProcess:
         def fail(*_: Any) -> Sound:
             raise raised
 
-        assert self.answer(monkeypatch, said, tmp_path / "any", _decode=fail)["error"][0] == code
+        assert self.answer(monkeypatch, said, tmp_path / "any", hear=fail)["error"][0] == code
 
     @pytest.mark.parametrize("kind", ["mp3", "mkv", "wav"])
     def test_cut_short(self, kind: str, tmp_path: Path) -> None:
         whole = media.make(tmp_path / f"whole.{kind}", SPEECH)
         cut = media.truncated(whole, tmp_path / f"cut.{kind}", 0.7)
-        assert decoding._decode(cut, tmp_path / "a.f32", LONG).damaged
+        assert decoding.hear(cut, tmp_path / "a.f32", LONG).damaged
 
     def test_late_changing_and_holed(self, tmp_path: Path) -> None:
         late = media.make(tmp_path / "late.mp4", SPEECH, picture=True, late=1.0)
-        assert decoding._decode(late, tmp_path / "a.f32", LONG).seconds == pytest.approx(4.9, abs=0.1)
+        assert decoding.hear(late, tmp_path / "a.f32", LONG).seconds == pytest.approx(4.9, abs=0.1)
         changing = media.changing(tmp_path / "changing.ts", SPEECH, SPEECH)
-        assert decoding._decode(changing, tmp_path / "a.f32", LONG).channels == 1
+        assert decoding.hear(changing, tmp_path / "a.f32", LONG).facts.channels == 1
         holed = media.holed(media.make(tmp_path / "a.mp3", SPEECH), tmp_path / "b.mp3")
-        assert decoding._decode(holed, tmp_path / "a.f32", LONG).damaged
+        assert decoding.hear(holed, tmp_path / "a.f32", LONG).damaged
 
     @pytest.mark.parametrize(
         ("make", "code"),
@@ -473,7 +468,7 @@ class TestInThisProcess:
     )
     def test_refusals(self, make: Callable[[Path], Path], code: str, tmp_path: Path) -> None:
         with pytest.raises(StenoboxError) as caught:
-            decoding._decode(make(tmp_path), tmp_path / "out.f32", LONG)
+            decoding.hear(make(tmp_path), tmp_path / "out.f32", LONG)
         assert caught.value.code == code
 
     def test_a_container_that_breaks_midway(self) -> None:
@@ -489,5 +484,5 @@ class TestInThisProcess:
                 raise av.error.InvalidDataError(1, "broken")
 
         damage: list[str] = []
-        assert list(decoding._frames(Container(), None, damage)) == ["frame"]
+        assert list(samples.frames(Container(), None, damage)) == ["frame"]
         assert len(damage) == 1

@@ -146,8 +146,9 @@ class Bench:
             connection.execute(sa.update(jobs).where(jobs.c.id == job_id).values(token="other", worker="other"))
 
     def files(self, job_id: str) -> set[str]:
+        """Of the job, without the waveform that a decoder leaves."""
         folder = media.folder(self.config, job_id)
-        return {path.name for path in folder.iterdir()} if folder.exists() else set()
+        return {path.name for path in folder.iterdir()} - {"peaks.json"} if folder.exists() else set()
 
     def waiting(self) -> int:
         return int(self.box.queue.huey.pending_count())
@@ -221,6 +222,9 @@ class TestCompleted:
         assert json.loads((media.folder(bench.config, job_id) / str(job.result)).read_bytes()) == TRANSCRIPT
         assert bench.box.transcript(job) == TRANSCRIPT
         assert (job.progress, job.note, job.attempts, job.crashes) == (1.0, None, 1, 0)
+        assert job.media is not None
+        assert (job.media["container"], job.media["channels"], len(job.media["tracks"])) == ("flac", 1, 1)
+        assert media.extra(bench.config, job_id, "peaks.json").stat().st_size > 100
         assert job.source.seconds == pytest.approx(len(SPEECH) / SAMPLE_RATE, abs=0.01)
         assert job.started_at is not None
         assert job.finished_at is not None
@@ -1016,7 +1020,7 @@ def test_queue_messages_reach_the_pipeline(bench: Bench) -> None:
     assert len(bench.engine.warmed) == 2  # when the upload began, and when the job did
 
 
-@pytest.mark.parametrize("function", ["add_record", "note_length_if_owned"])
+@pytest.mark.parametrize("function", ["add_record", "note_media_if_owned"])
 def test_a_busy_database_at_what_only_estimates_need_costs_neither_job_nor_transcript(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, function: str
 ) -> None:

@@ -106,6 +106,8 @@ def test_folders_of_no_job_are_swept_and_those_of_jobs_stay(config: Config, data
 def test_decoded_sound_of_dead_attempts_is_removed(config: Config, database: Database) -> None:
     job_id = queued(database)
     folder = put(config, job_id, "source", f"{TOKEN}.f32")
+    (folder / f"{TOKEN}.work").mkdir()
+    (folder / f"{TOKEN}.work" / "peaks.json").touch()
     rescue(config, database)
     assert {path.name for path in folder.iterdir()} == {"source"}
 

@@ -458,9 +458,9 @@ def test_a_finished_job_has_no_owner(database: Database, state: State) -> None:
 IF_OWNED: dict[str, Callable[[Database, str], Any]] = {
     "renew_if_owned": lambda d, token: store.renew_if_owned(d, [(token, Stage.SAVE, 0.9, 1.0)], 999) or None,
     "finish_if_owned": lambda d, token: store.finish_if_owned(d, token, "stale.json", 9.0, "stale"),
-    "note_length_if_owned": lambda d, token: store.note_length_if_owned(d, token, 9.0),
     "fetched_if_owned": lambda d, token: store.fetched_if_owned(d, token, "stale", 9, {}),
     "note_download_if_owned": lambda d, token: store.note_download_if_owned(d, token, 9, {"stale": True}),
+    "note_media_if_owned": lambda d, token: store.note_media_if_owned(d, token, 9.0, {"codec": "flac"}),
     "fail_if_owned": lambda d, token: store.fail_if_owned(d, token, "internal", "stale"),
     "cancel_if_owned": lambda d, token: store.cancel_if_owned(d, token),
     "requeue_if_owned": lambda d, token: store.requeue_if_owned(d, token),
@@ -757,7 +757,7 @@ def test_a_long_job_s_own_pace_is_counted_by_the_worker_s_clock_and_without_what
         return store.load(database).remaining[0]
 
     assert left(0.5, 100) == pytest.approx(100)
-    store.note_length_if_owned(database, attempt.token, 3600.0, resumed=0.5)
+    store.note_media_if_owned(database, attempt.token, 3600.0, {}, resumed=0.5)
     assert left(0.5, 100) == pytest.approx(FIRST_GUESS_SECONDS * 0.5)  # it has shown no pace of its own yet
     assert left(0.75, 100) == pytest.approx(100)
     store.requeue_if_owned(database, attempt.token)

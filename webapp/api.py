@@ -19,7 +19,7 @@ from webapp.resources import job_json
 from webapp.uploads import read_form
 
 MOST_JOBS = 200
-FIELDS = ("model", "language")
+FIELDS = ("model", "language", "track")
 
 
 def box_of(request: Request) -> Box:
@@ -33,12 +33,12 @@ def _json(box: Box, job: Job) -> dict[str, Any]:
 
 
 async def create_transcription(request: Request) -> Response:
-    """POST /api/v1/transcriptions: a form with `file`, `model`, `language` → 202 with the job."""
+    """POST /api/v1/transcriptions: a form with `file`, `model`, `language`, `track` → 202 with the job."""
     box = box_of(request)
     async with read_form(request, box, allowed=FIELDS, several=False) as form:
 
         def queue() -> Job:
-            params = box.params(form.fields.get("model"), form.fields.get("language"))
+            params = box.params(*map(form.fields.get, FIELDS))
             return form.uploads[0].receiving.queue(params, form.uploads[0].name)
 
         job = await run_in_threadpool(queue)

@@ -68,7 +68,7 @@ async def submit(request: Request) -> Response:
         async with read_form(request, box, allowed=(*FIELDS, "url"), several=True) as form:
 
             def queue() -> list[Job]:
-                params = box.params(form.fields.get("model"), form.fields.get("language"))
+                params = box.params(*map(form.fields.get, FIELDS))
                 jobs: list[Job] = []
                 try:
                     for upload in form.uploads:

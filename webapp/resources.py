@@ -16,6 +16,10 @@ def job_json(job: Job, limits: Limits, load: Load) -> dict[str, Any]:
     links = {"self": f"/api/v1/jobs/{job.id}"}
     if job.state == State.COMPLETED:
         links["transcript"] = f"/api/v1/jobs/{job.id}/transcript"
+    if job.media is not None:
+        links["peaks"] = f"/api/v1/jobs/{job.id}/peaks"
+        if job.media.get("cover"):
+            links["cover"] = f"/api/v1/jobs/{job.id}/cover"
     return {
         "id": job.id,
         "kind": job.kind,
@@ -34,7 +38,8 @@ def job_json(job: Job, limits: Limits, load: Load) -> dict[str, Any]:
             "bytes": job.source.bytes,
             "seconds": job.source.seconds,
         },
-        "params": {"model": job.params.model or None, "language": job.params.language},
+        "params": {"model": job.params.model or None, "language": job.params.language, "track": job.params.track},
+        "media": job.media,
         "queue_position": job.queue_position,
         "eta_seconds": _eta(job, limits, load),
         "realtime_factor": None if job.realtime_factor is None else round(job.realtime_factor, 3),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from starlette.routing import BaseRoute, Mount, Route
 
-from webapp import api, attempts_api, capacity_api, limits_page, links, pages, ready, settings_api
+from webapp import (
+    api, attempts_api, capacity_api, limits_page, links, media_api, pages, ready, settings_api
+)
 from webapp.assets import Static
 
 routes: list[BaseRoute] = [
@@ -33,6 +35,8 @@ routes: list[BaseRoute] = [
     Route("/api/v1/jobs/{id}/retry", api.retry_job, methods=["POST"]),
     Route("/api/v1/jobs/{id}/transcript", api.show_transcript),
     Route("/api/v1/jobs/{id}/attempts", attempts_api.list_attempts),
+    Route("/api/v1/jobs/{id}/peaks", media_api.show_peaks),
+    Route("/api/v1/jobs/{id}/cover", media_api.show_cover),
     Route("/api/v1/capacity", capacity_api.show_capacity),
     Route("/api/v1/settings", settings_api.show_settings, methods=["GET"]),
     Route("/api/v1/settings", settings_api.change_settings, methods=["PATCH"]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Any
 from urllib.parse import urlsplit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -94,6 +95,19 @@ def host(url: str) -> str:
     return (urlsplit(url).hostname or url).removeprefix("www.")
 
 
+def sound(facts: dict[str, Any]) -> str:
+    """What a recording is made of, in a few words: MP4, AAC, stereo, 44.1 kHz."""
+    channels = facts["channels"]
+    spoken = {1: "mono", 2: "stereo"}.get(channels, f"{channels} channels")
+    parts = [facts["container"].upper(), _CODECS.get(facts["codec"], facts["codec"].partition("_")[0].upper())]
+    parts = list(dict.fromkeys(parts))  # FLAC in FLAC
+    return ", ".join([*parts, spoken, f"{facts['sample_rate'] / 1000:g} kHz"])
+
+
+_CODECS = {"mp3float": "MP3", "amrnb": "AMR", "amrwb": "AMR", "libopencore_amrnb": "AMR", "libopencore_amrwb": "AMR",
+           "vorbis": "Vorbis", "opus": "Opus", "libopus": "Opus"}  # fmt: skip
+
+
 def language_name(code: str) -> str:
     """A language code's English name, or the code itself if it has none here."""
     return languages.NAMES.get(code, code)
@@ -132,6 +146,7 @@ def _environment() -> Environment:
         when,
         language_name,
         host,
+        sound,
     ):
         env.filters[function.__name__] = function
     env.globals["static"] = static

@@ -137,12 +137,14 @@ def finish_if_owned(
     )
 
 
-def note_length_if_owned(database: Database, token: str, seconds: float, resumed: float = 0.0) -> None:
-    """The recording's duration, known once it is decoded, and the progress that earlier attempts had made of it:
-    estimates for those who wait rest on both."""
+def note_media_if_owned(
+    database: Database, token: str, seconds: float, media: dict[str, Any], resumed: float = 0.0
+) -> None:
+    """What is known once a recording is decoded: its duration and the progress that earlier attempts had made of it, on
+    which estimates for those who wait rest, and what it says of itself (see `decode.Facts`)."""
     with database.write() as connection:
         progress = sa.case((jobs.c.progress < resumed, resumed), else_=jobs.c.progress)
-        known = dict(source_seconds=seconds, resumed=resumed, progress=progress)
+        known = dict(source_seconds=seconds, resumed=resumed, progress=progress, media=media)
         connection.execute(sa.update(jobs).where(_owned(token)).values(**known))
 
 

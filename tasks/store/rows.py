@@ -72,6 +72,7 @@ def job(row: Row[Any], queue_position: int | None = None) -> Job:
         error=error,
         note=row.note,
         result=row.result,
+        media=row.media,
         submitter=row.submitter,
         work_seconds=row.work_seconds,
         media_removed_at=row.media_removed_at,

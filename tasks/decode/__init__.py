@@ -1,0 +1,48 @@
+"""Hostile bytes in, 16 kHz mono sound out: one short-lived child a job, and what the file says of itself.
+
+The child opens the file through PyAV with whitelists (without them a text named .mp3 reads other files on the disk
+or dials out), in a sandbox, under limits on memory, CPU, files and length, and writes little-endian float32 samples as
+it goes, so that its own memory stays the same for any length.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from tasks.decode.facts import Facts, Sound, Track
+from tasks.decode.process import Started, Told, converse
+from tasks.decode.samples import BYTES_PER_SECOND, SAMPLE_RATE
+
+__all__ = ["BYTES_PER_SECOND", "SAMPLE_RATE", "Facts", "Sound", "Track", "decode"]
+
+
+def decode(
+    source: Path,
+    target: Path,
+    max_seconds: float,
+    *,
+    track: int | None = None,
+    language: str | None = None,
+    extras: Path | None = None,
+    on_progress: Told = lambda _: None,
+    on_start: Started = lambda _: None,
+) -> Sound:
+    """Decode source into target, which gets 64,000 bytes a second. on_start receives the child, to end it.
+
+    track: which audio track, from 1; None for the likeliest, one in the language if there is one. extras: the child's
+    working folder, which gets peaks.json and, where the file has a picture, cover.jpg; None for neither.
+    Raises StenoboxError undecodable, no_audio, unknown_track, too_long, timed_out or disk_full, and ChildDied when it
+    was killed.
+    """
+    task = {
+        "source": str(source),
+        "target": str(target),
+        "max_seconds": max_seconds,
+        "track": track,
+        "language": language,
+        "extras": str(extras) if extras else None,
+    }
+    answer = converse(task, extras or Path("/"), on_progress, on_start)
+    return msgspec.convert(answer["sound"], Sound)

@@ -1,0 +1,231 @@
+"""The child: opens one file behind every fence there is, and says in lines of JSON how far it is and how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib
+import json
+import pkgutil
+import resource
+import sys
+import traceback
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from tasks import children
+from tasks.decode import cover, sandbox, tracks
+from tasks.decode.facts import UNDECODABLE, Facts, Sound, Track, clean_tags, container_name
+from tasks.decode.peaks import Peaks
+from tasks.decode.samples import BYTES_PER_SECOND, SAMPLE_RATE, frames, mono_16k
+from tasks.errors import StenoboxError
+
+FORMATS = "wav,mp3,mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,ogg,flac,aac,aiff,asf,avi,flv,mpegts,caf,amr,w64"
+"""Containers of real media. Playlists, concat scripts and session descriptions, which name other files, are not."""
+
+_TELLING = ("flac", "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "aiff", "caf", "w64")
+"""Containers whose header says how long the sound is; for the others libav only estimates."""
+
+
+def main() -> None:
+    children.die_with_parent()
+    task = json.loads(sys.argv[1])
+    sandbox.enter(task["deadline"], int((task["max_seconds"] + 60) * BYTES_PER_SECOND))
+    try:
+        answer = _do(task)
+    except StenoboxError as error:
+        say(error=[error.code, error.message])
+    except MemoryError:
+        say(error=["undecodable", f"Reading this file needs more memory than it may take. {UNDECODABLE}"])
+    except OSError as error:  # some of av's own errors are OSErrors too
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        message = "The disk filled up while this file was read. Free some space and try again."
+        say(error=["disk_full", message] if full else ["undecodable", UNDECODABLE])
+    except Exception:  # what libav makes of a broken header: ValueError, IndexError, … A retry would end the same way
+        traceback.print_exc()
+        say(error=["undecodable", UNDECODABLE])
+    else:
+        say(sound=asdict(answer))
+
+
+def say(**answer: Any) -> None:
+    print(json.dumps(answer), flush=True)
+
+
+def _do(task: dict[str, Any]) -> Sound:
+    extras = Path(task["extras"]) if task["extras"] else None
+    return hear(
+        Path(task["source"]), Path(task["target"]), task["max_seconds"], task["track"], task["language"], extras
+    )
+
+
+@contextlib.contextmanager
+def opened(source: Path) -> Iterator[Any]:
+    """The file as libav's container. It gets an open descriptor and no protocol to open anything else with.
+
+    Raises StenoboxError undecodable.
+    """
+    av = _whole_av()
+    with open(source, "rb") as file:
+        options = {
+            "fd": str(file.fileno()),
+            "protocol_whitelist": "fd",
+            "format_whitelist": FORMATS,
+            "max_pixels": str(cover.MOST_PIXELS),
+        }
+        try:
+            with sandbox.no_new_files(but=1):
+                container = av.open("fd:", options=options, metadata_errors="replace")
+        except (av.FFmpegError, ValueError):
+            raise StenoboxError("undecodable", UNDECODABLE) from None
+        with container:
+            yield container
+
+
+def _whole_av() -> Any:
+    """PyAV with all its modules and what it uses: those it imports when first needed could not be opened then."""
+    import av
+    import numpy  # noqa: F401
+
+    for module in pkgutil.walk_packages(av.__path__, "av."):
+        if module.name != "av.__main__":
+            importlib.import_module(module.name)
+    av.logging.set_level(av.logging.PANIC)
+    return av
+
+
+def hear(
+    source: Path,
+    target: Path,
+    max_seconds: float,
+    track: int | None = None,
+    language: str | None = None,
+    extras: Path | None = None,
+) -> Sound:
+    """Write the samples of one track to target. extras: folder for peaks.json and cover.jpg, None for neither."""
+    with opened(source) as container, open(target, "wb") as file:
+        number, stream = tracks.choose(container, track, language)
+        picture = cover.find(container) if extras else None
+        drawn: list[bytes | None] = []
+
+        def draw(packet: Any) -> None:
+            if not drawn:
+                drawn.append(cover.draw(packet))
+
+        _only(container, stream, picture)
+        damage: list[str] = []
+        peaks = Peaks(SAMPLE_RATE)
+        meter = Meter(container, max_seconds)
+        with sandbox.no_new_files():
+            for block in mono_16k(container, frames(container, stream, damage, picture, draw)):
+                file.write(block.tobytes())
+                peaks.add(block)
+                meter.add(len(block))
+        if not meter.samples:
+            raise StenoboxError("undecodable", UNDECODABLE)
+        found = facts(container, stream, number)
+        if extras:
+            (extras / "peaks.json").write_bytes(peaks.as_json())
+            if drawn and drawn[0]:
+                (extras / "cover.jpg").write_bytes(drawn[0])
+                found = replace(found, cover=True)
+        seconds = meter.samples / SAMPLE_RATE
+        return Sound(
+            seconds=seconds,
+            damaged=bool(damage) or cut_short(container, stream, source, seconds),
+            peak=peak(),
+            facts=found,
+        )
+
+
+def _only(container: Any, *kept: Any) -> None:
+    """Have libav drop the packets of all other tracks as early as it can."""
+    from av.stream import Discard
+
+    indexes = {stream.index for stream in kept if stream is not None}
+    for stream in container.streams:
+        if stream.index not in indexes:
+            stream.discard = Discard.all
+
+
+class Meter:
+    """Counts samples, tells of progress, and stops at the limit, whatever the header says."""
+
+    def __init__(self, container: Any, max_seconds: float) -> None:
+        self.samples = 0
+        self._most = max_seconds
+        self._duration = (container.duration or 0) / 1e6
+        self._told = 0
+        if self._duration > max_seconds * 2:  # a header can lie a little; a clear excess needs no decoding
+            raise too_long(max_seconds)
+
+    def add(self, samples: int) -> None:
+        """samples: at 16 kHz. Raises StenoboxError too_long."""
+        self.samples += samples
+        seconds = self.samples / SAMPLE_RATE
+        if seconds > self._most:
+            raise too_long(self._most)
+        percent = int(100 * min(1.0, seconds / self._duration)) if self._duration else 0
+        if percent > self._told:
+            self._told = percent
+            say(progress=percent / 100)
+
+
+def facts(container: Any, stream: Any, number: int) -> Facts:
+    """What the file says of itself. Codecs are asked after decoding, when what they found counts."""
+    listed = tracks.list_tracks(container)
+    heard: Track = tracks.describe(stream, number)
+    listed[number - 1] = heard
+    rate = stream.codec_context.bit_rate or (container.bit_rate if len(container.streams) == 1 else None)
+    return Facts(
+        container=container_name(container.format.name, container.metadata),
+        codec=heard.codec,
+        channels=heard.channels,
+        sample_rate=heard.sample_rate,
+        bit_rate=rate if rate and 0 < rate < 2**40 else None,
+        track=number,
+        tracks=listed,
+        tags=clean_tags(stream.metadata | container.metadata if len(listed) == 1 else container.metadata),
+    )
+
+
+def peak() -> int:
+    """The most memory this process has held, in bytes."""
+    with contextlib.suppress(OSError):  # not Linux
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    # Not on Linux, where this begins with what the parent held when it started us.
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def too_long(max_seconds: float) -> StenoboxError:
+    most = f"{max_seconds / 60:.0f} minutes" if max_seconds >= 120 else f"{max_seconds:.0f} seconds"
+    return StenoboxError(
+        "too_long",
+        f"The recording is longer than {most}, the most this box takes. "
+        "Cut it into parts, or ask the operator to raise the limit on the Limits page.",
+    )
+
+
+def cut_short(container: Any, stream: Any, source: Path, seconds: float) -> bool:
+    """Whether clearly less sound came out than the file's own header promises, as after an interrupted transfer."""
+    name = container.format.name
+    if name == "wav":  # libav believes the file's size instead; recorders that stream claim 0, 2 or 4 GB
+        with open(source, "rb") as file:
+            claimed = int.from_bytes(file.read(8)[4:], "little") + 8
+        return source.stat().st_size + 1024 < claimed < 2**31 - 2**16
+    if name not in _TELLING and not (name == "mp3" and container.start_time):  # an MP3 with LAME's header
+        return False
+    if stream.duration:
+        promised = float(stream.duration * stream.time_base)
+    else:  # the whole file's length; a picture may go on after the sound
+        promised = (container.duration or 0) / 1e6 if len(container.streams) == 1 else 0.0
+    return promised - seconds > max(0.5, promised / 100)
+
+
+if __name__ == "__main__":
+    main()

@@ -110,11 +110,11 @@ def test_a_submission_is_answered_202_with_the_job_and_its_address(client: TestC
 
 def test_fields_may_come_after_the_file_and_be_left_out(client: TestClient) -> None:
     late = post(client, file_part(), field_part("language", " DE "), field_part("model", "small")).json()
-    assert late["params"] == {"model": "small", "language": "de"}
+    assert late["params"] == {"model": "small", "language": "de", "track": None}
     bare = post(client, file_part()).json()
-    assert bare["params"] == {"model": "demo", "language": None}
+    assert bare["params"] == {"model": "demo", "language": None, "track": None}
     auto = post(client, field_part("language", "auto"), field_part("model", ""), file_part()).json()
-    assert auto["params"] == {"model": "demo", "language": None}
+    assert auto["params"] == {"model": "demo", "language": None, "track": None}
 
 
 def test_a_form_of_an_ordinary_client_is_read(client: TestClient) -> None:
@@ -444,7 +444,7 @@ def test_a_failed_or_canceled_job_is_tried_again(client: TestClient, behind: Box
     assert answer.status_code == 202
     again = answer.json()
     assert (again["state"], again["error"], again["queue_position"]) == ("queued", None, 1)
-    assert again["params"] == {"model": "demo", "language": "de"}
+    assert again["params"] == {"model": "demo", "language": "de", "track": None}
 
 
 @pytest.mark.parametrize("state", [State.RECEIVING, State.QUEUED, State.RUNNING, State.COMPLETED])

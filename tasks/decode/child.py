@@ -6,16 +6,16 @@ import contextlib
 import errno
 import importlib
 import json
+import logging
 import pkgutil
 import resource
 import sys
-import traceback
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from tasks import children
+from tasks import children, logs
 from tasks.decode import cover, sandbox, tracks
 from tasks.decode.facts import UNDECODABLE, Facts, Sound, Track, clean_tags, container_name
 from tasks.decode.peaks import Peaks
@@ -31,6 +31,7 @@ _TELLING = ("flac", "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "aiff", "caf", "
 
 def main() -> None:
     children.die_with_parent()
+    logs.begin("decode")
     task = json.loads(sys.argv[1])
     sandbox.enter(task["deadline"], int((task["max_seconds"] + 60) * BYTES_PER_SECOND))
     try:
@@ -44,7 +45,8 @@ def main() -> None:
         message = "The disk filled up while this file was read. Free some space and try again."
         say(error=["disk_full", message] if full else ["undecodable", UNDECODABLE])
     except Exception:  # what libav makes of a broken header: ValueError, IndexError, … A retry would end the same way
-        traceback.print_exc()
+        job = Path(task["source"]).parent.name
+        logging.getLogger(__name__).warning("job %s: can't be read", job, exc_info=True)
         say(error=["undecodable", UNDECODABLE])
     else:
         say(sound=asdict(answer))

@@ -373,7 +373,7 @@ def test_the_chosen_model_and_language_are_sent(still: Live, visit: Visit, sampl
     choose(page, sample("deutsch.flac"))
     expect(row(page, "deutsch.flac", "Queued")).to_contain_text("German")
     [job] = httpx.get(still.url + "/api/v1/jobs").json()["jobs"]
-    assert job["params"] == {"model": "small", "language": "de"}
+    assert job["params"] == {"model": "small", "language": "de", "track": None}
 
 
 def test_a_strangers_name_is_inert(still: Live, visit: Visit) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from starlette.routing import BaseRoute, Mount, Route
 
-from webapp import (
-    api, attempts_api, capacity_api, limits_page, links, media_api, pages, ready, settings_api
-)
+from webapp import api, attempts_api, capacity_api, limits_page, links, media_api, pages, ready, settings_api
 from webapp.assets import Static
 
 routes: list[BaseRoute] = [

@@ -16,16 +16,15 @@ from tasks import media, metrics, models, reuse, store, survey
 from tasks.capacity import SPARE_BYTES, Limits, Load, Request, changed, disk_full, leaving, never_fits, too_large
 from tasks.config import Config
 from tasks.db import Database
-from tasks.decode.facts import MOST_TRACKS
 from tasks.errors import StenoboxError
 from tasks.jobs import Job, Params, Source, State, is_id
-from tasks.languages import NAMES, find_code
 from tasks.lookout import Lookout
 from tasks.names import clean_name
 from tasks.planner import Planner
 from tasks.queue import Queue
 from tasks.repeats import Repeat
 from tasks.survey import Survey
+from tasks.wishes import check_transcription
 
 logger = logging.getLogger(__name__)
 
@@ -131,8 +130,8 @@ class Box:
         return Request(size, model, self.lookout.disk_free(), fits)
 
     def params(self, model: str | None, language: str | None, track: str | int | None = None) -> Params:
-        """Check what was asked for, see `check_params`. Raises also never_fits, unless a person fixed the slots."""
-        params = check_params(self.config, model or self.limits().model, language, track)
+        """Check what was asked for, see `wishes`. Raises also never_fits, unless a person fixed the slots."""
+        params = check_transcription(self.config, model or self.limits().model, language, track)
         request = self.request(None, params.model)
         if request.fits is not None:
             raise never_fits(request)
@@ -297,46 +296,6 @@ class Box:
         except FileNotFoundError:
             raise StenoboxError("not_found", "The transcript was deleted.") from None
         return transcript
-
-
-def check_params(config: Config, model: str | None, language: str | None, track: str | int | None = None) -> Params:
-    """Check what was asked for. Empty means the default model, a detected language and the likeliest audio track.
-
-    Raises StenoboxError unknown_model, unknown_language or invalid_value.
-    """
-    found = models.find(config, model or config.model)
-    number = _check_track(track)
-    if not language or language.strip().lower() == "auto":
-        return Params(found.name, None, number)
-    code = find_code(language)
-    if code is None:
-        raise StenoboxError(
-            "unknown_language",
-            f"There is no language {language[:40]!r}. Send a code such as en or de, "
-            "or leave it out to have the language detected.",
-            param="language",
-        )
-    if code not in found.languages:
-        known = ", ".join(NAMES[c] for c in found.languages[:8])
-        raise StenoboxError(
-            "unknown_language",
-            f"The model {found.name} does not know {NAMES[code]}. It knows {known}. Choose another model.",
-            param="language",
-        )
-    return Params(found.name, code, number)
-
-
-def _check_track(track: str | int | None) -> int | None:
-    text = str(track if track is not None else "").strip().lower()
-    if text in ("", "auto"):
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) <= 3 and 1 <= int(text) <= MOST_TRACKS):
-        raise StenoboxError(
-            "invalid_value",
-            f"track must be the number of an audio track, from 1 to {MOST_TRACKS}, or be left out.",
-            param="track",
-        )
-    return int(text)
 
 
 def media_missing() -> StenoboxError:

@@ -7,7 +7,6 @@ import tempfile
 from pathlib import Path
 
 from tasks import causes, models
-from tasks.actions import check_params
 from tasks.children import ChildDied
 from tasks.config import Config
 from tasks.db import open_database, prepare_data_folder
@@ -18,12 +17,13 @@ from tasks.jobs import Stage
 from tasks.pipeline import DAMAGED, engine_spec
 from tasks.planner import Planner
 from tasks.transcripts import find_format
+from tasks.wishes import check_transcription
 
 
 def transcribe_file(config: Config, file: Path, model: str | None, language: str | None, form: str) -> str:
     """The transcript of a file in a format of `transcripts.FORMATS`. Progress goes to stderr. Raises StenoboxError."""
     form_of = find_format(form)
-    params = check_params(config, model, language)
+    params = check_transcription(config, model, language)
     if not file.is_file():
         raise StenoboxError("missing_file", f"There is no file {file}.")
     prepare_data_folder(config)

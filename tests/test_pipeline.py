@@ -810,7 +810,9 @@ class TestTheDatabaseIsBusyAtTheEnd:
             return finish(*arguments)
 
         monkeypatch.setattr(store, "finish_if_owned", finish_late)
-        monkeypatch.setattr(pipeline, "time", SimpleNamespace(sleep=waits.append, monotonic=time.monotonic))
+        monkeypatch.setattr(
+            pipeline, "time", SimpleNamespace(sleep=waits.append, monotonic=time.monotonic, time=time.time)
+        )
         return waits
 
     def test_it_asks_again(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -820,7 +822,7 @@ class TestTheDatabaseIsBusyAtTheEnd:
 
     def test_leaving_it_leaves_the_job_to_the_next_worker(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         self.busy(bench, monkeypatch, 10**9)
-        clock = SimpleNamespace(sleep=lambda _: bench.heartbeat.drain(), monotonic=time.monotonic)
+        clock = SimpleNamespace(sleep=lambda _: bench.heartbeat.drain(), monotonic=time.monotonic, time=time.time)
         monkeypatch.setattr(pipeline, "time", clock)
         job_id = bench.submit()
         job = bench.run(job_id)

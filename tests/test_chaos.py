@@ -59,9 +59,9 @@ def kill_some(of: Box, chance: random.Random) -> Counter[str]:
     chance.shuffle(victims)
     for victim in victims:
         time.sleep(chance.uniform(0.2, 3))
-        end = time.monotonic() + 20
+        end = time.monotonic() + (20 if LONG else 6)
         while not (found := of.find(victim)) and time.monotonic() < end:
-            time.sleep(0.005)  # a decoder lives for a quarter of a second; the others are being started again
+            time.sleep(0.02)  # a decoder lives for a quarter of a second; the others are being started again
         for process in found:
             try:
                 os.kill(process.pid, signal.SIGKILL)

@@ -94,15 +94,17 @@ def fetch(
     on_start gets the child, to end it with `children.kill`; this then raises ChildDied.
     Raises StenoboxError with a code of links.ADVICE, too_large, too_long, timed_out or disk_full.
     """
-    task = _task("fetch", url, terms, most=2)
+    task, about = _task("fetch", url, terms, most=2), None
     with _child(task, folder, FETCH_SECONDS, STILL_SECONDS) as (process, answers):
         on_start(process)
         for answer in answers:
             if "progress" in answer:
                 on_progress(Progress(**answer["progress"]))
             elif "fetched" in answer:
-                path = folder / "media"
-                return Fetched(path, path.stat().st_size, answer["fetched"])
+                about = answer["fetched"]
+    if about is not None:
+        path = folder / "media"
+        return Fetched(path, path.stat().st_size, about)
     raise children.ChildDied("downloader", children.ending(process.returncode))
 
 
@@ -112,11 +114,9 @@ def look(url: str, terms: Terms) -> Preview:
     folder = Path(tempfile.mkdtemp(prefix="stenobox-link-"))
     try:
         with _child(task, folder, LOOK_SECONDS, LOOK_SECONDS) as (process, answers):
-            for answer in answers:
-                if "found" in answer:
-                    found = answer["found"]
-                    items = tuple(Item(**item) for item in found.pop("items"))
-                    return Preview(items=items, **found)
+            found = next((answer["found"] for answer in list(answers) if "found" in answer), None)
+        if found is not None:
+            return Preview(items=tuple(Item(**item) for item in found.pop("items")), **found)
         raise children.ChildDied("downloader", children.ending(process.returncode))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -168,6 +168,7 @@ def _child(
 
     def answers() -> Iterator[dict[str, Any]]:
         assert process.stdout is not None
+        fault = None
         for line in process.stdout:
             if not line.endswith(b"\n"):  # torn: it was killed while it spoke
                 break
@@ -177,9 +178,12 @@ def _child(
                 code, sentence = answer["fault"]
                 if "detail" in answer:
                     logger.info("a link can't be had (%s): %s", code, answer["detail"])
-                raise StenoboxError(code, sentence or task.get(code) or ADVICE[code], param="url")
-            yield answer
-        process.wait()
+                fault = StenoboxError(code, sentence or task.get(code) or ADVICE[code], param="url")
+            else:
+                yield answer
+        process.wait()  # it ends by itself once it has answered
+        if fault:
+            raise fault
         if late.is_set():
             raise StenoboxError("timed_out", "Fetching this link took too long and was stopped. Try it later.")
 

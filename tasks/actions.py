@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import logging
@@ -13,14 +14,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tasks import media, metrics, models, reuse, store, survey
+from tasks.access import Access
 from tasks.capacity import SPARE_BYTES, Limits, Load, Request, changed, disk_full, leaving, never_fits, too_large
 from tasks.config import Config
 from tasks.db import Database
 from tasks.errors import StenoboxError
 from tasks.jobs import Job, Params, Source, State, is_id
+from tasks.logins import Logins
 from tasks.lookout import Lookout
 from tasks.names import clean_name
 from tasks.planner import Planner
+from tasks.principals import OPERATOR, Principal
 from tasks.queue import Queue
 from tasks.repeats import Repeat
 from tasks.survey import Survey
@@ -86,16 +90,26 @@ class Box:
     config: Config
     database: Database
     queue: Queue
+    principal: Principal = OPERATOR
+    access: Access = field(init=False)
+    logins: Logins = field(init=False)
     planner: Planner = field(init=False)
     lookout: Lookout = field(init=False)
     receiver: str = field(init=False, default_factory=lambda: uuid.uuid4().hex)
-    _fixed: bool = field(init=False)
     _broken: set[str] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
         self.planner = Planner(self.config, self.database)
-        self.lookout = Lookout(self.config, self.database, self.planner)
-        self._fixed = self.planner.slots_are_fixed()
+        self.access = Access(self.config, self.database)
+        self.logins = Logins(self.config, self.database, self.access)
+        self.lookout = Lookout(self.config, self.database, self.planner, self.access)
+        self.lookout.slots_fixed = self.planner.slots_are_fixed()
+
+    def seen_by(self, principal: Principal) -> Box:
+        """The same box as this principal sees it: only its jobs are there, and what it submits is its own."""
+        box = copy.copy(self)
+        box.principal = principal
+        return box
 
     def leave(self) -> None:
         """This process was told to stop: it takes nothing new, and says so. Safe in a signal handler."""
@@ -115,12 +129,12 @@ class Box:
             found = survey.take(self.config, self.planner, self.database)
         except StenoboxError:  # the database is busy
             return self.remembered_survey()
-        self._fixed = found.fixed
+        self.lookout.slots_fixed = found.fixed
         return found
 
     def remembered_survey(self) -> Survey:
         """The same from memory, without the load: never waits for the database."""
-        return survey.remember(self.config, self.planner, self.lookout.limits, self._fixed)
+        return survey.remember(self.config, self.planner, self.lookout.limits, self.lookout.slots_fixed)
 
     def request(self, size: int | None, model: str) -> Request:
         """A request as admission sees it. model: "" if not known yet."""
@@ -143,19 +157,20 @@ class Box:
         name: str,
         size: int | None = None,
         kind: str = "upload",
-        submitter: str = "",
+        submitter: str | None = None,
         asker: str = "",
         key: str = "",
     ) -> Iterator[Receiving | Repeat]:
         """Take a place and a folder for a recording. Both are given back unless it was queued inside the block.
 
-        name: the uploader's own; size: bytes as announced, None if unknown; submitter: whose it is; asker: who is told
-        when to come back; key: the submitter's own name for this submission (see `repeats`), whose second use takes no
-        place and leads to the same job. Raises the refusal.
+        name: the uploader's own; size: bytes as announced, None if unknown; submitter: whose it is, None: the
+        principal's; asker: who is told when to come back; key: the submitter's own name for this submission (see
+        `repeats`), whose second use takes no place and leads to the same job. Raises the refusal.
         """
         self._give_back()
         if self.lookout.leaving:
             raise leaving()
+        submitter = self.principal.submitter if submitter is None else submitter
         source = Source(kind, clean_name(name), size)
         limits = self.limits()
         first, request = self.planner.first(), self.request(size, "")
@@ -202,11 +217,11 @@ class Box:
             self._broken.discard(job_id)
             self.lookout.forget()
 
-    def submit_sample(self, model: str | None = None, submitter: str = "") -> Job:
-        """Submit the recording that comes with Stenobox. submitter: whose it is."""
+    def submit_sample(self, model: str | None = None) -> Job:
+        """Submit the recording that comes with Stenobox."""
         params = self.params(model, None)
         data = models.SAMPLE.read_bytes()
-        with self.receive("Sample recording.flac", len(data), "sample", submitter) as receiving:
+        with self.receive("Sample recording.flac", len(data), "sample") as receiving:
             receiving.write(data)
             return receiving.queue(params)
 
@@ -243,11 +258,28 @@ class Box:
             self.queue.wake(job.id)
 
     def get(self, job_id: str) -> Job:
-        """Raises StenoboxError not_found, also for what can't be an id."""
-        job = store.get(self.database, job_id) if is_id(job_id) else None
+        """Raises StenoboxError not_found, also for what can't be an id and for a job that is another's."""
+        job = self.find(job_id)
         if job is None:
             raise StenoboxError("not_found", "There is no such job. It may have been deleted.")
         return job
+
+    def find(self, job_id: str) -> Job | None:
+        """As `get`; None instead of the refusal."""
+        return store.get(self.database, job_id, self.principal.owner) if is_id(job_id) else None
+
+    def list_jobs(self, state: State | None, limit: int, after: str | None = None) -> list[Job]:
+        """See `store.list_jobs`; this and the following see only the principal's own."""
+        return store.list_jobs(self.database, state, limit, after, self.principal.owner)
+
+    def list_active(self) -> list[Job]:
+        return store.list_active(self.database, self.principal.owner)
+
+    def list_finished(self, limit: int) -> list[Job]:
+        return store.list_finished(self.database, limit, owner=self.principal.owner)
+
+    def count_finished(self) -> int:
+        return store.count_finished(self.database, self.principal.owner)
 
     def cancel(self, job_id: str) -> Job:
         """Stop a job that waits or runs. A running one becomes canceled within seconds.
@@ -266,7 +298,7 @@ class Box:
 
     def retry(self, job_id: str) -> Job:
         """Try a failed or canceled job again, with the parameters it had. Raises not_found, wrong_state, queue_full."""
-        job = store.retry(self.database, self.planner.first(), self.get(job_id).id)
+        job = store.retry(self.database, self.planner.first(), self.get(job_id).id, self.principal.owner or "")
         if job is None:
             job = self.get(job_id)
             raise media_missing() if job.media_removed_at else _wrong_state(job, "tried again")

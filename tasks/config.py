@@ -17,6 +17,7 @@ import msgspec
 import platformdirs
 from msgspec import Meta
 
+from tasks import platforms
 from tasks.egress import Rules, read_allowed
 
 
@@ -24,6 +25,8 @@ class ConfigError(Exception):
     """A variable has a value that can't be used; the sentence names it and gives an example."""
 
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _Positive = Annotated[float, Meta(gt=0, le=86_400)]
 
 
@@ -36,6 +39,18 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     hosts: Annotated[
         str, Meta(description="names people reach the box by, with commas", examples=["stenobox.example.org"])
     ] = ""
+    proxies: Annotated[
+        str,
+        Meta(description="proxies to believe who asks, with commas", examples=["127.0.0.1,10.0.0.0/8"]),
+    ] = ""
+    client_header: Annotated[
+        str,
+        Meta(
+            pattern="^[A-Za-z0-9-]+$",
+            description="header in which those proxies say who asks",
+            examples=["X-Forwarded-For"],
+        ),
+    ] = "X-Forwarded-For"
     model: Annotated[str, Meta(min_length=1, description="model of jobs that name none", examples=["small"])] = "demo"
     device: Annotated[
         Literal["auto", "cpu", "cuda", "mps"], Meta(description="where models run", examples=["auto"])
@@ -102,11 +117,33 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def allowed_hosts(self) -> list[str]:
-        """Host names that requests may carry: loopback always, and what the operator named."""
-        named = [name.strip() for name in self.hosts.split(",") if name.strip()]
-        return ["localhost", "127.0.0.1", "[::1]", *named]
+        """Host names that requests may carry: loopback always, the address it listens on, and what the operator or
+        the platform named."""
+        address = f"[{self.host}]" if ":" in self.host else self.host
+        own = [] if self.is_loopback or _is_any(self.host) else [address]
+        return [*LOOPBACK, *_split(self.hosts), *own]
+
+    @property
+    def exposed(self) -> bool:
+        """Whether others may reach the box: it listens beyond this machine, or has a name that people use."""
+        return not self.is_loopback or bool(_split(self.hosts))
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether it listens on this machine alone."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @property
+    def trusted_proxies(self) -> list[Network]:
+        """Where requests come from whose word on who asks is taken."""
+        return [ipaddress.ip_network(text, strict=False) for text in _split(self.proxies)]
 
 
+PASSWORD = "STENOBOX_PASSWORD"
+"""Not a field: it goes from the environment into the database as a hash, and is in no process from then on."""
 VARIABLES: dict[str, str] = {name: f"STENOBOX_{name.upper()}" for name in Config.__struct_fields__}
 _FALLBACKS = {"port": "PORT"}  # what Fly, Railway and most hosts set
 
@@ -123,8 +160,12 @@ def from_env(env: Mapping[str, str] | None = None) -> Config:
         if name := next(given, None):
             values[field] = _convert(field, name, env[name].strip())
     values.setdefault("data", Path(platformdirs.user_data_dir("stenobox", appauthor=False)))
+    platform = platforms.find(env)
+    values["hosts"] = ",".join((*_split(values.get("hosts", "")), *platform.hosts))
+    values.setdefault("proxies", ",".join(platform.proxies))
+    values.setdefault("client_header", platform.client_header)
     config = Config(**values)
-    _check_host(config)
+    _check_proxies(config)
     return config
 
 
@@ -165,15 +206,23 @@ def _reason(hint: Any, error: msgspec.ValidationError) -> str:
     return re.sub(r"`(\w+)`", r"\1", str(error)).replace("Expected ", "expected ", 1)
 
 
-def _check_host(config: Config) -> None:
-    """There is no login yet, so an address that others can reach needs the operator's explicit word."""
+def _check_proxies(config: Config) -> None:
+    for text in _split(config.proxies):
+        try:
+            ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            raise ConfigError(
+                f"STENOBOX_PROXIES={config.proxies!r} can't be used as addresses of proxies: {text} is none. "
+                "For example: STENOBOX_PROXIES=127.0.0.1,10.0.0.0/8"
+            ) from None
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _is_any(host: str) -> bool:
     try:
-        loopback = ipaddress.ip_address(config.host).is_loopback
+        return ipaddress.ip_address(host).is_unspecified
     except ValueError:
-        loopback = config.host == "localhost"
-    if not loopback and not config.hosts:
-        raise ConfigError(
-            f"STENOBOX_HOST={config.host!r} can be reached by others, and anyone who reaches it can use it: there is "
-            "no login yet. If only people you trust can reach it, name the host they use. "
-            "For example: STENOBOX_HOSTS=stenobox.lan"
-        )
+        return False

@@ -29,7 +29,9 @@ KINDS: dict[str, Kind] = {
     # A request that can't be right however often it is sent.
     "invalid_request": Kind(400, _REQUEST),
     "unknown_host": Kind(400, _REQUEST),
+    "unauthorized": Kind(401, "authentication_error"),
     "cross_origin": Kind(403, _REQUEST),
+    "forbidden": Kind(403, "permission_error"),
     "not_found": Kind(404, _REQUEST),
     "method_not_allowed": Kind(405, _REQUEST),
     "stalled": Kind(408, _REQUEST),
@@ -52,6 +54,7 @@ KINDS: dict[str, Kind] = {
     # The box is full or busy: come back.
     "queue_full": Kind(429, _LIMIT, retryable=True),
     "memory_pressure": Kind(429, _LIMIT, retryable=True),
+    "too_many_logins": Kind(429, _LIMIT, retryable=True),
     "key_limit": Kind(429, _LIMIT, retryable=True),
     "links_busy": Kind(429, _LIMIT, retryable=True),
     "paused": Kind(503, _SERVER, retryable=True),

@@ -7,7 +7,10 @@ import threading
 import time
 from dataclasses import replace
 
+from msgspec import structs
+
 from tasks import metrics, store
+from tasks.access import Access
 from tasks.capacity import LONGEST_RETRY_AFTER, Limits, Load, Request, decide, leaving
 from tasks.config import Config
 from tasks.db import Database
@@ -25,8 +28,8 @@ MOST_KEYS = 1000
 class Lookout:
     """What was seen of limits and load a moment ago, and what refused clients were told. Of one web process."""
 
-    def __init__(self, config: Config, database: Database, planner: Planner) -> None:
-        self._config, self._database, self._planner = config, database, planner
+    def __init__(self, config: Config, database: Database, planner: Planner, access: Access) -> None:
+        self._config, self._database, self._planner, self._access = config, database, planner, access
         self._promises = Promises()
         self._telling = threading.Lock()
         self._seen = (-STALE_SECONDS, planner.limits(), Load())
@@ -34,6 +37,8 @@ class Lookout:
         self._looked = -STALE_SECONDS
         self._disk = (-FRESH_SECONDS, 0)
         self.leaving = False
+        self.slots_fixed = False
+        """Whether a person has said how many slots, as last seen."""
 
     @property
     def limits(self) -> Limits:
@@ -45,7 +50,7 @@ class Lookout:
         seen before."""
         now = time.monotonic()
         at = self._seen[0]
-        if submitter and self.limits.per_key:  # whose jobs are counted: another one's count says nothing
+        if submitter and self._per_key(submitter):  # whose jobs are counted: another one's count says nothing
             at = min(at, self._seen_of.get(submitter, (-STALE_SECONDS, 0))[0])
         looking = self._looked > self._seen[0]
         if now - at < FRESH_SECONDS or (looking and max(now - at, now - self._looked) < STALE_SECONDS):
@@ -74,7 +79,9 @@ class Lookout:
         if self.leaving:
             return leaving()
         _, limits, load = self._seen
-        if submitter and limits.per_key:
+        if submitter and (per_key := self._per_key(submitter)):
+            if per_key != limits.per_key:
+                limits = structs.replace(limits, per_key=per_key)
             load = replace(load, of_key=self._seen_of.get(submitter, (0.0, 0))[1])
         if load.active < limits.places:
             refusal = decide(limits, load, Request(size, disk_free=self.disk_free()))
@@ -107,6 +114,10 @@ class Lookout:
         of its own. Raises the refusal, if it still is one."""
         self.look(submitter)
         self.check(size, submitter, asker)
+
+    def _per_key(self, submitter: str) -> int:
+        """How many jobs of this submitter may be active; 0: no limit."""
+        return self._access.max_active(submitter) or self.limits.per_key
 
     def forgive(self, asker: str) -> None:
         """This asker was let in: what it had been told is done."""

@@ -138,7 +138,7 @@ def test_the_installed_command_is_this_one() -> None:
         ("STENOBOX_LEASE", "0.1"),
         ("STENOBOX_GRACE", "-3"),
         ("STENOBOX_DEVICE", "abacus"),
-        ("STENOBOX_HOST", "0.0.0.0"),
+        ("STENOBOX_PROXIES", "caddy"),
         ("STENOBOX_RAM_MB", "2 GB"),
         ("STENOBOX_RAM_MB", "0"),
         ("STENOBOX_RAM_MB", "-3"),

@@ -10,7 +10,6 @@ import pytest
 
 from tasks.config import VARIABLES, Config, ConfigError, from_env
 
-LAN = {"STENOBOX_HOSTS": "stenobox.lan"}
 HINTS = get_type_hints(Config, include_extras=True)
 
 
@@ -129,16 +128,52 @@ def test_by_default_this_process_environment_is_read(monkeypatch: pytest.MonkeyP
     assert from_env().queue_limit == 7
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "localhost"])
-def test_loopback_needs_no_host_names(host: str) -> None:
-    assert from_env({"STENOBOX_HOST": host}).host == host
+@pytest.mark.parametrize(
+    ("env", "exposed"),
+    [
+        ({}, False),
+        ({"STENOBOX_HOST": "127.0.0.1"}, False),
+        ({"STENOBOX_HOST": "127.8.9.1"}, False),
+        ({"STENOBOX_HOST": "::1"}, False),
+        ({"STENOBOX_HOST": "localhost"}, False),
+        ({"STENOBOX_HOSTS": " , "}, False),
+        ({"STENOBOX_HOST": "0.0.0.0"}, True),
+        ({"STENOBOX_HOST": "::"}, True),
+        ({"STENOBOX_HOST": "192.168.1.7"}, True),
+        ({"STENOBOX_HOST": "stenobox.lan"}, True),
+        ({"STENOBOX_HOSTS": "stenobox.lan"}, True),
+        ({"FLY_APP_NAME": "steno"}, True),
+        ({"RAILWAY_PUBLIC_DOMAIN": "steno.up.railway.app"}, True),
+        ({"RAILWAY_ENVIRONMENT_ID": "1234"}, True),
+    ],
+)
+def test_a_box_that_others_reach_knows_it(env: dict[str, str], exposed: bool) -> None:
+    assert from_env(env).exposed == exposed
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "stenobox.lan"])
-def test_an_address_that_others_reach_needs_the_operators_word(host: str) -> None:
-    with pytest.raises(ConfigError, match=r"no login yet.*For example: STENOBOX_HOSTS=stenobox\.lan"):
-        from_env({"STENOBOX_HOST": host})
-    assert from_env({"STENOBOX_HOST": host, **LAN}).host == host
+@pytest.mark.parametrize(
+    ("env", "names"),
+    [
+        ({"STENOBOX_HOST": "192.168.1.7"}, ["192.168.1.7"]),
+        ({"STENOBOX_HOST": "fd00::7"}, ["[fd00::7]"]),
+        ({"STENOBOX_HOST": "0.0.0.0"}, []),
+        ({"FLY_APP_NAME": "steno"}, ["steno.fly.dev", "steno.internal", "steno.flycast"]),
+        ({"FLY_APP_NAME": "steno", "STENOBOX_HOSTS": "a.example"}, ["a.example", "steno.fly.dev"]),
+        (
+            {"RAILWAY_PUBLIC_DOMAIN": "a.up.railway.app", "RAILWAY_PRIVATE_DOMAIN": "a.railway.internal"},
+            ["a.up.railway.app", "a.railway.internal", "healthcheck.railway.app"],
+        ),
+    ],
+)
+def test_names_that_the_address_or_the_platform_gives(env: dict[str, str], names: list[str]) -> None:
+    assert from_env(env).allowed_hosts[3:][: len(names) or None] == names
+
+
+def test_proxies_are_addresses_or_networks() -> None:
+    found = from_env({"STENOBOX_PROXIES": "127.0.0.1, 10.0.0.1/8,::1"}).trusted_proxies
+    assert [str(network) for network in found] == ["127.0.0.1/32", "10.0.0.0/8", "::1/128"]
+    with pytest.raises(ConfigError, match=r"^STENOBOX_PROXIES='caddy' .* For example: STENOBOX_PROXIES=127\.0\.0\.1"):
+        from_env({"STENOBOX_PROXIES": "caddy"})
 
 
 def test_allowed_hosts_are_loopback_and_what_the_operator_named() -> None:

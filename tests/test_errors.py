@@ -10,7 +10,14 @@ import pytest
 from tasks.errors import KINDS, StenoboxError
 
 ROOT = Path(__file__).parent.parent
-TYPES = {"invalid_request_error", "rate_limit_error", "server_error", "job_error"}
+TYPES = {
+    "authentication_error",
+    "permission_error",
+    "invalid_request_error",
+    "rate_limit_error",
+    "server_error",
+    "job_error",
+}
 WAITING_HELPS = {429, 503, 507}
 
 

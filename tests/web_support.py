@@ -112,11 +112,16 @@ def put_every_state(box: Box) -> dict[State, Job]:
 class Live:
     """A real uvicorn in this process, with no worker behind it: jobs stay queued."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, **more: Any) -> None:
         self.config = config
         self.app = create_app(config)
-        options: dict[str, Any] = {"log_config": None, "access_log": False, "lifespan": "on"}
-        self.server = uvicorn.Server(uvicorn.Config(self.app, timeout_graceful_shutdown=1, **options))
+        options: dict[str, Any] = {
+            "log_config": None,
+            "access_log": False,
+            "lifespan": "on",
+            "timeout_graceful_shutdown": 1,
+        }
+        self.server = uvicorn.Server(uvicorn.Config(self.app, **options | more))
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.port: int = self.socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -137,8 +142,9 @@ class Live:
 
 
 @contextmanager
-def live(config: Config) -> Iterator[Live]:
-    running = Live(config)
+def live(config: Config, **more: Any) -> Iterator[Live]:
+    """more: options of uvicorn's."""
+    running = Live(config, **more)
     thread = threading.Thread(target=running.server.run, kwargs={"sockets": [running.socket]}, daemon=True)
     thread.start()
     try:

@@ -2,7 +2,8 @@
 
 A module here imports only modules above it:
 
-    paths  templating  errors  security  assets  submitters  bodies  uploads  resources  api  attempts_api  media_api
-    capacity_api  settings_api  ready  stories  pages  links  plots  advice  limits_page  routes  door  scrape  app
-    server  supervisor  supervised  checkup  offline  client  ledger  progress  submit  figures  bench  cli
+    paths  templating  errors  security  proxies  cookies  rules  auth  assets  submitters  bodies  uploads
+    resources  api  attempts_api  media_api  capacity_api  settings_api  ready  stories  pages  links  plots
+    advice  limits_page  login  settings_page  routes  door  scrape  app  protocol  server  supervisor  supervised
+    checkup  offline  client  ledger  progress  submit  figures  bench  keys_cli  password_cli  cli
 """

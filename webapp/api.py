@@ -9,12 +9,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from tasks import __version__, store
+from tasks import __version__
 from tasks.actions import Box
 from tasks.errors import StenoboxError
-from tasks.jobs import Job, State, is_id
+from tasks.jobs import Job, State
 from tasks.repeats import Repeat
 from tasks.transcripts import find_format
+from webapp.auth import principal_of
 from webapp.resources import job_json
 from webapp.uploads import read_form
 
@@ -23,9 +24,9 @@ FIELDS = ("model", "language", "track")
 
 
 def box_of(request: Request) -> Box:
-    """The box this application serves."""
+    """The box this application serves, as who asks may see it: another's job is as good as none."""
     box: Box = request.app.state.box
-    return box
+    return box.seen_by(principal_of(request))
 
 
 def _json(box: Box, job: Job) -> dict[str, Any]:
@@ -61,9 +62,9 @@ def list_jobs(request: Request) -> Response:
         raise StenoboxError("invalid_value", f"state must be one of {', '.join(State)}.", param="state")
     if not (limit.isascii() and limit.isdigit() and len(limit) <= 6 and 1 <= int(limit) <= MOST_JOBS):
         raise StenoboxError("invalid_value", f"limit must be a number from 1 to {MOST_JOBS}.", param="limit")
-    if after is not None and not (is_id(after) and store.get(box.database, after)):
+    if after is not None and not box.find(after):
         raise StenoboxError("invalid_value", "after must be the id of a job that is still here.", param="after")
-    page = store.list_jobs(box.database, State(state) if state else None, int(limit) + 1, after)
+    page = box.list_jobs(State(state) if state else None, int(limit) + 1, after)
     jobs, more = page[: int(limit)], len(page) > int(limit)
     following = None
     if more:

@@ -23,7 +23,9 @@ from tasks.db import open_database
 from tasks.errors import StenoboxError
 from tasks.queue import Queue
 from webapp import capacity_api, errors, scrape
+from webapp.auth import Authentication
 from webapp.door import Door
+from webapp.proxies import Proxies
 from webapp.routes import routes
 from webapp.security import HEADERS, AllowedHosts, SameOrigin, SecurityHeaders
 
@@ -33,12 +35,12 @@ logger = logging.getLogger(__name__)
 class _Application(Starlette):
     """With a door before everything else, also before Starlette's own middleware."""
 
-    def __init__(self, hosts: list[str], **options: Any) -> None:
+    def __init__(self, config: Config, **options: Any) -> None:
         super().__init__(**options)
-        self._hosts = hosts
+        self._config = config
 
     def build_middleware_stack(self) -> ASGIApp:
-        return Door(super().build_middleware_stack(), self._hosts)
+        return Proxies(Door(super().build_middleware_stack(), self._config.allowed_hosts), self._config)
 
 
 async def _on_exception(request: Request, error: Exception) -> Response:
@@ -75,13 +77,14 @@ def create_app(config: Config) -> Starlette:
         database.close()
 
     return _Application(
-        config.allowed_hosts,
+        config,
         routes=routes,
         lifespan=lifespan,
         middleware=[
             Middleware(SecurityHeaders),
             Middleware(AllowedHosts, hosts=config.allowed_hosts),
             Middleware(SameOrigin),
+            Middleware(Authentication),
         ],
         exception_handlers={
             StenoboxError: errors.on_stenobox_error,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import parse_qsl
 
+import anyio
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 
@@ -12,6 +13,8 @@ from tasks.errors import StenoboxError
 
 MOST_BYTES = 16 * 1024
 MOST_FIELDS = 100
+MOST_SECONDS = 30.0
+"""A small body that takes longer is from somebody who only holds the connection."""
 
 
 async def read_json(request: Request) -> dict[str, Any]:
@@ -41,10 +44,13 @@ async def _read(request: Request, media_type: str, advice: str) -> bytes:
         raise StenoboxError("unsupported_media_type", advice)
     body = b""
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MOST_BYTES:
-                raise StenoboxError("too_large", f"The body is larger than {MOST_BYTES:,} bytes.")
+        with anyio.fail_after(MOST_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MOST_BYTES:
+                    raise StenoboxError("too_large", f"The body is larger than {MOST_BYTES:,} bytes.")
+    except TimeoutError:
+        raise StenoboxError("stalled", f"The body took longer than {MOST_SECONDS:.0f} s. Send it again.") from None
     except ClientDisconnect:
         raise StenoboxError("invalid_request", "The request broke off before its end. Send it again.") from None
     return body

@@ -11,11 +11,13 @@ from pathlib import Path
 from tasks import __version__, children, devices, logs, machine, metrics
 from tasks import models as models_here
 from tasks.backup import BackupError
-from tasks.config import VARIABLES, Config, ConfigError, from_env
+from tasks.config import PASSWORD, VARIABLES, Config, ConfigError, from_env
 from tasks.db import SchemaError, open_database, prepare_data_folder
 from tasks.errors import StenoboxError
 from tasks.queue import Queue
 from tasks.recovery import AlreadyRunning, take_data_folder
+from webapp.keys_cli import key_options, run_keys
+from webapp.password_cli import password_options, prepare_doors, run_password, take_password
 
 logger = logging.getLogger(__name__)
 
@@ -23,11 +25,13 @@ logger = logging.getLogger(__name__)
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. Returns the exit status: 0 done, 1 failed, 2 wrong usage or configuration."""
     os.umask(0o077)  # what this program writes is nobody else's business
+    password = take_password()
     options = _parser().parse_args(arguments)
     logs.begin(options.command)
     try:
         config = from_env()
         _check(config)
+        options.password = password
         status: int = options.run(config, options)
         return status
     except ConfigError as error:
@@ -56,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="stenobox",
         description="A transcription box. Without a command it serves the web page and runs jobs.",
-        epilog="Environment: " + ", ".join(VARIABLES.values()) + ". See the README.",
+        epilog="Environment: " + ", ".join([*VARIABLES.values(), PASSWORD]) + ". See the README.",
     )
     parser.add_argument("--version", action="version", version=f"stenobox {__version__}")
     parser.set_defaults(run=serve, command="serve")
@@ -85,6 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     command = add("doctor", doctor, "Look at this machine and this box, and say what to do.")
     command.add_argument("--json", action="store_true", help="as JSON")
     submit_options(add("submit", submit, "Send many recordings to a box, each when it has room, and wait for them."))
+    key_options(add("keys", run_keys, "Make, list, rotate and revoke the keys that programs come with."))
+    password_options(add("password", run_password, "Set or reset the password of the page."))
     bench_options(add("bench", bench, "Measure how many recordings this box should transcribe at once."))
     return parser
 
@@ -115,7 +121,7 @@ def bench_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--apply", action="store_true", help="store the best number as this box's limit")
 
 
-def serve(config: Config, _: argparse.Namespace) -> int:
+def serve(config: Config, options: argparse.Namespace) -> int:
     from webapp.supervisor import PortTaken, address, become_supervisor, check_port
 
     try:
@@ -127,6 +133,7 @@ def serve(config: Config, _: argparse.Namespace) -> int:
         take_data_folder(config, name).close()
     open_database(config).close()  # upgraded once, here, so that neither process has to
     metrics.forget(config)
+    prepare_doors(config, options.password, again=False)
     Queue(config.queue_db).close()  # replaced if damaged: two processes doing that would end with a file each
     os.environ[logs.VARIABLE] = logs.style_of("serve")  # its processes write into pipes
     if os.environ[logs.VARIABLE] == "json":
@@ -137,13 +144,13 @@ def serve(config: Config, _: argparse.Namespace) -> int:
     raise AssertionError("unreachable")
 
 
-def web(config: Config, _: argparse.Namespace) -> int:
+def web(config: Config, options: argparse.Namespace) -> int:
     from webapp.app import create_app
     from webapp.server import Server
 
     children.die_with_parent(expendable=False)
     metrics.begin(config)
-    open_database(config).close()
+    prepare_doors(config, options.password, again=True)
     with take_data_folder(config, "web"):
         server = Server(config, create_app(config))
         server.run()

@@ -8,11 +8,14 @@ import msgspec
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tasks import principals
+from tasks.access import Access
 from tasks.actions import Box
 from tasks.errors import StenoboxError
+from tasks.principals import OPERATOR, Principal
+from webapp.auth import key_in
 from webapp.errors import body, headers
 from webapp.security import HEADERS, host_of
-from webapp.submitters import mark
 from webapp.uploads import announced
 
 PATH = "/api/v1/transcriptions"
@@ -53,15 +56,32 @@ class Door:
 
 
 async def _refusal(box: Box, sent: dict[bytes, bytes], client: tuple[str, int] | None) -> StenoboxError | None:
-    key = ""
-    if b"x-api-key" in sent or b"authorization" in sent:
-        key = mark(sent.get(b"x-api-key", b"").decode("latin-1"), sent.get(b"authorization", b"").decode("latin-1"))
+    principal = await _principal(box.access, sent)
+    if principal is None:
+        return None
+    key = principal.submitter
     if box.lookout.must_look(key):
         try:
             await run_in_threadpool(box.lookout.look, key)
         except StenoboxError as busy:
             return busy
     return box.lookout.refusal(announced(sent.get(b"content-length", b"")), key, key or (client[0] if client else ""))
+
+
+async def _principal(access: Access, sent: dict[bytes, bytes]) -> Principal | None:
+    """Who may submit; None for all others, whom the application tells why not."""
+    key = ""
+    if b"x-api-key" in sent or b"authorization" in sent:
+        key = key_in(sent.get(b"x-api-key", b"").decode("latin-1"), sent.get(b"authorization", b"").decode("latin-1"))
+    if access.must_look(key):
+        try:
+            await run_in_threadpool(access.look)
+        except StenoboxError:
+            return None
+    if not key:
+        return None if access.closed else OPERATOR
+    principal = access.by_key(key)
+    return principal if principal and principal.may(principals.Scope.SUBMIT) else None
 
 
 async def _answer(refusal: StenoboxError, send: Send) -> None:

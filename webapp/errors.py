@@ -31,6 +31,8 @@ def headers(error: StenoboxError) -> dict[str, str]:
     """Retry-After where waiting helps, and the two headers by which OpenAI's clients decide whether and when to try
     again: without them, they would also repeat what can only fail again, such as a 409."""
     found = {"x-should-retry": "true" if error.kind.retryable else "false"}
+    if error.code == "unauthorized":
+        found["WWW-Authenticate"] = 'Bearer realm="Stenobox"'
     if error.retry_after is not None:
         found |= {"Retry-After": str(error.retry_after), "retry-after-ms": str(error.retry_after * 1000)}
     return found

@@ -16,7 +16,6 @@ from tasks.languages import NAMES
 from webapp.api import FIELDS, box_of, transcript_response
 from webapp.errors import headers
 from webapp.stories import tell
-from webapp.submitters import submitter_of
 from webapp.templating import templates
 from webapp.uploads import read_form
 
@@ -32,13 +31,13 @@ def index(request: Request) -> Response:
 
 def _groups(request: Request) -> dict[str, Any]:
     box = box_of(request)
-    active = store.list_active(box.database)
+    active = box.list_active()
     return {
         "running": [job for job in active if job.state == State.RUNNING],
         "queued": [job for job in active if job.state == State.QUEUED],
         "receiving": [job for job in active if job.state == State.RECEIVING],
-        "finished": store.list_finished(box.database, MOST_FINISHED),
-        "finished_total": store.count_finished(box.database),
+        "finished": box.list_finished(MOST_FINISHED),
+        "finished_total": box.count_finished(),
         "limits": box.limits(),
         "guard": store.guard(box.database),
         "has_sample": True,
@@ -93,7 +92,7 @@ def to_index(request: Request) -> Response:
 def submit_sample(request: Request) -> Response:
     """POST /jobs/sample: transcribe the recording that comes with Stenobox."""
     try:
-        job = box_of(request).submit_sample(submitter=submitter_of(request))
+        job = box_of(request).submit_sample()
     except StenoboxError as error:
         return refused(request, error)
     return see(f"/jobs/{job.id}")

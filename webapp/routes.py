@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from starlette.routing import BaseRoute, Mount, Route
 
-from webapp import api, attempts_api, capacity_api, limits_page, links, media_api, pages, ready, settings_api
+from webapp import (
+    api,
+    attempts_api,
+    capacity_api,
+    limits_page,
+    links,
+    login,
+    media_api,
+    pages,
+    ready,
+    settings_api,
+    settings_page,
+)
 from webapp.assets import Static
 
 routes: list[BaseRoute] = [
@@ -24,6 +36,18 @@ routes: list[BaseRoute] = [
     Route("/limits", limits_page.change, methods=["POST"]),
     Route("/limits/unload", limits_page.unload, methods=["POST"]),
     Route("/limits/intake", limits_page.set_intake, methods=["POST"]),
+    Route("/login", login.show_login, methods=["GET"]),
+    Route("/login", login.log_in, methods=["POST"]),
+    Route("/logout", login.log_out, methods=["POST"]),
+    Route("/setup", login.show_set_up, methods=["GET"]),
+    Route("/setup", login.set_up, methods=["POST"]),
+    Route("/settings", settings_page.show, methods=["GET"]),
+    Route("/settings/keys", settings_page.create_key, methods=["POST"]),
+    Route("/settings/keys/rotate", settings_page.rotate_key, methods=["POST"]),
+    Route("/settings/keys/revoke", settings_page.revoke_key, methods=["POST"]),
+    Route("/settings/sessions/end", settings_page.end_session, methods=["POST"]),
+    Route("/settings/sessions/end-others", settings_page.end_others, methods=["POST"]),
+    Route("/settings/password", settings_page.change_password, methods=["POST"]),
     Route("/api/v1/transcriptions", api.create_transcription, methods=["POST"]),
     Route("/api/v1/links", links.look, methods=["POST"]),
     Route("/api/v1/jobs", api.list_jobs),

@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 
 from tasks.config import Config
 from tasks.recovery import worker_is_here
+from webapp.protocol import OPTIONS
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,8 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                proxy_headers=False,
+                proxy_headers=False,  # see `proxies`
+                **OPTIONS,
                 timeout_graceful_shutdown=max(1, round(config.grace * CLOSE_SHARE)),
             )
         )

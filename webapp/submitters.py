@@ -1,24 +1,15 @@
-"""Whose request this is, for limits and turns: a short mark of the key it carries, never the key itself."""
+"""Whose a request is, for limits, turns and the record of changes."""
 
 from __future__ import annotations
 
-import hashlib
-
 from starlette.requests import Request
+
+from webapp.auth import principal_of
 
 
 def submitter_of(request: Request) -> str:
-    """The mark of the key that was sent; "" for a request without one."""
-    return mark(request.headers.get("x-api-key", ""), request.headers.get("authorization", ""))
-
-
-def mark(api_key: str, authorization: str) -> str:
-    """16 hex digits for the X-API-Key or Bearer token of these headers; "" without either."""
-    key = api_key.strip()
-    if not key:
-        scheme, _, token = authorization.partition(" ")
-        key = token.strip() if scheme.lower() == "bearer" else ""
-    return hashlib.sha256(key.encode()).hexdigest()[:16] if key else ""
+    """The mark on the jobs of who asks; "" for people."""
+    return principal_of(request).submitter
 
 
 def asker_of(request: Request) -> str:
@@ -27,5 +18,6 @@ def asker_of(request: Request) -> str:
 
 
 def name_of(request: Request, face: str) -> str:
-    """Who did something, for the record of changes: the face and the client's address."""
-    return f"{face}, {request.client.host}" if request.client else face
+    """Who did something, for the record of changes: the face, the key if one was sent, and the client's address."""
+    key = principal_of(request).name if submitter_of(request) else ""
+    return ", ".join(filter(None, (face, key, request.client.host if request.client else "")))

@@ -113,6 +113,18 @@ def language_name(code: str) -> str:
     return languages.NAMES.get(code, code)
 
 
+_BROWSERS = (("Edg/", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("Chrom", "Chrome"), ("Safari/", "Safari"))
+_SYSTEMS = (("Android", "Android"), ("iPhone", "iPhone"), ("iPad", "iPad"), ("Windows", "Windows"), ("Mac OS", "macOS"),
+            ("Linux", "Linux"))  # fmt: skip
+
+
+def browser(agent: str) -> str:
+    """A User-Agent as people call it: Firefox on Linux; the start of it when it is none of the usual."""
+    name = next((name for part, name in _BROWSERS if part in agent), "")
+    system = next((name for part, name in _SYSTEMS if part in agent), "")
+    return " on ".join(filter(None, (name, system))) if name else agent[:40] or "Unknown browser"
+
+
 def static(path: str) -> str:
     """The address of a static file, with its content's hash: it can be cached forever and is never stale."""
     return f"/static/{path}?v={_digest(path, (paths.STATIC / path).stat().st_mtime_ns)}"
@@ -147,6 +159,7 @@ def _environment() -> Environment:
         language_name,
         host,
         sound,
+        browser,
     ):
         env.filters[function.__name__] = function
     env.globals["static"] = static

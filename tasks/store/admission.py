@@ -15,7 +15,7 @@ from tasks.capacity import FIRST_GUESS_SECONDS, Limits, Load, Request, changed, 
 from tasks.db import Database, jobs, samples, settings
 from tasks.db import changes as changes_table
 from tasks.jobs import Job, Params, Source, State, new_id
-from tasks.store import keys, rows
+from tasks.store import keyring, keys, rows
 
 GUARD_SECONDS = 60.0
 """A sample older than this says nothing about now: its worker is gone."""
@@ -80,13 +80,15 @@ def list_changes(database: Database, limit: int) -> list[Change]:
         return [Change(*row) for row in connection.execute(query)]
 
 
-def read_limits(connection: Connection, first: Limits) -> Limits:
-    """As `limits`, on a connection."""
+def read_limits(connection: Connection, first: Limits, key: str = "") -> Limits:
+    """As `limits`, on a connection; for a key with its own number of active jobs, if it has one."""
     known = Limits.__struct_fields__  # another version may have left others
     query = sa.select(settings.c.name, settings.c.value)
     changed_rows = {row.name: row.value for row in connection.execute(query) if row.name in known}
     if changed_rows.get("slots") == 0:  # back to what the arithmetic recommends
         del changed_rows["slots"]
+    if key and (most := keyring.read_max_active(connection, key)) is not None:
+        changed_rows["per_key"] = most
     return msgspec.structs.replace(first, **changed_rows)
 
 
@@ -214,7 +216,7 @@ def admit(
     with database.write() as connection:
         if key:
             keys.take(connection, submitter, key, job_id)
-        refusal = decide(read_limits(connection, first), read_load(connection, submitter), request)
+        refusal = decide(read_limits(connection, first, submitter), read_load(connection, submitter), request)
         if refusal is not None:
             raise refusal
         connection.execute(
@@ -274,13 +276,14 @@ def drop_receiving_of_others(database: Database, receiver: str) -> list[str]:
         return list(connection.scalars(gone))
 
 
-def retry(database: Database, first: Limits, job_id: str) -> Job | None:
+def retry(database: Database, first: Limits, job_id: str, submitter: str = "") -> Job | None:
     """failed or canceled → queued at the end of the line, if there is room. Raises the refusal.
 
-    None unless the job is failed or canceled and its recording is here.
+    submitter: whose number of active jobs counts. None unless the job is failed or canceled and its recording is here.
     """
     with database.write() as connection:
-        refusal = decide(read_limits(connection, first), read_load(connection), Request())
+        limits, load = read_limits(connection, first, submitter), read_load(connection, submitter)
+        refusal = decide(limits, load, Request())
         row = connection.execute(
             sa.update(jobs)
             .where(jobs.c.id == job_id, jobs.c.state.in_((State.FAILED, State.CANCELED)))

@@ -37,7 +37,7 @@ def admit_link(
         if key:
             keys.take(connection, submitter, key, job_id)
             keys.accept(connection, job_id)
-        refusal = decide(read_limits(connection, first), read_load(connection, submitter), request)
+        refusal = decide(read_limits(connection, first, submitter), read_load(connection, submitter), request)
         if refusal is not None:
             raise refusal
         connection.execute(

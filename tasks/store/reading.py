@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -46,10 +47,10 @@ def delete_finished_before(database: Database, before: float, limit: int) -> lis
     return gone
 
 
-def get(database: Database, job_id: str) -> Job | None:
-    """One job, with its place in the queue."""
+def get(database: Database, job_id: str, owner: str | None = None) -> Job | None:
+    """One job, with its place in the queue. owner: whose it must be, None for anyone's; another's isn't there."""
     with database.read() as connection:
-        row = connection.execute(sa.select(jobs).where(jobs.c.id == job_id)).first()
+        row = connection.execute(_of(owner, sa.select(jobs).where(jobs.c.id == job_id))).first()
         if row is None:
             return None
         ahead = None
@@ -60,32 +61,39 @@ def get(database: Database, job_id: str) -> Job | None:
         return rows.job(row, ahead)
 
 
-def list_active(database: Database) -> list[Job]:
-    """All jobs that hold a place: running first, then the queue in order, then uploads."""
+def _of(owner: str | None, query: sa.Select[Any]) -> sa.Select[Any]:
+    return query if owner is None else query.where(jobs.c.submitter == owner)
+
+
+def list_active(database: Database, owner: str | None = None) -> list[Job]:
+    """Jobs that hold a place, of one owner or of all: running first, then the queue in order, then uploads."""
     with database.read() as connection:
         running = connection.execute(sa.select(jobs).where(rows.running).order_by(jobs.c.started_at, jobs.c.id))
         queued = connection.execute(
             sa.select(jobs).where(rows.queued).order_by(jobs.c.turn, jobs.c.queued_at, jobs.c.id)
         )
         receiving = connection.execute(sa.select(jobs).where(rows.receiving).order_by(jobs.c.created_at, jobs.c.id))
-        return [
+        found = [
             *map(rows.job, running),
-            *(rows.job(row, place) for place, row in enumerate(queued, 1)),
+            *(rows.job(row, place) for place, row in enumerate(queued, 1)),  # its place among all
             *map(rows.job, receiving),
         ]
+    return [job for job in found if owner is None or job.submitter == owner]
 
 
-def list_jobs(database: Database, state: State | None, limit: int, after: str | None = None) -> list[Job]:
-    """Jobs, newest first, of one state or of all; those that come after the one with this id.
+def list_jobs(
+    database: Database, state: State | None, limit: int, after: str | None = None, owner: str | None = None
+) -> list[Job]:
+    """Jobs, newest first, of one state or of all, of one owner or of all; those that come after the one with this id.
 
     Raises StenoboxError invalid_value when that one is gone: an empty page would look like the end.
     """
-    query = sa.select(jobs).order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
+    query = _of(owner, sa.select(jobs)).order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
     if state is not None:
         query = query.where(jobs.c.state == state)
     with database.read() as connection:
         if after is not None:
-            last = connection.scalar(sa.select(jobs.c.created_at).where(jobs.c.id == after))
+            last = connection.scalar(_of(owner, sa.select(jobs.c.created_at).where(jobs.c.id == after)))
             if last is None:
                 raise StenoboxError(
                     "invalid_value", "The job to go on after was deleted. Start again at the first page.", param="after"
@@ -103,9 +111,12 @@ def list_jobs(database: Database, state: State | None, limit: int, after: str | 
         return [rows.job(row, places.get(row.id)) for row in connection.execute(query)]
 
 
-def list_finished(database: Database, limit: int, before: tuple[float, str] | None = None) -> list[Job]:
-    """Finished jobs, newest first. before: (finished_at, id) of the last job of the page before."""
-    query = sa.select(jobs).where(jobs.c.finished_at.is_not(None))
+def list_finished(
+    database: Database, limit: int, before: tuple[float, str] | None = None, owner: str | None = None
+) -> list[Job]:
+    """Finished jobs, newest first, of one owner or of all. before: (finished_at, id) of the last job of the page
+    before."""
+    query = _of(owner, sa.select(jobs).where(jobs.c.finished_at.is_not(None)))
     if before is not None:
         query = query.where(sa.tuple_(jobs.c.finished_at, jobs.c.id) < sa.tuple_(*map(sa.literal, before)))
     with database.read() as connection:
@@ -113,10 +124,10 @@ def list_finished(database: Database, limit: int, before: tuple[float, str] | No
         return [rows.job(row) for row in page]
 
 
-def count_finished(database: Database) -> int:
-    """How many jobs have finished."""
+def count_finished(database: Database, owner: str | None = None) -> int:
+    """How many jobs have finished, of one owner or of all."""
     with database.read() as connection:
-        query = sa.select(sa.func.count()).select_from(jobs).where(jobs.c.finished_at.is_not(None))
+        query = _of(owner, sa.select(sa.func.count()).select_from(jobs).where(jobs.c.finished_at.is_not(None)))
         return connection.scalar(query) or 0
 
 

@@ -1,0 +1,72 @@
+"""What a connection may take before it has said what it wants."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+from starlette.applications import Starlette
+from web_support import Live, live
+
+from tasks.config import Config
+from webapp import protocol
+from webapp.server import Server
+
+
+@pytest.fixture
+def box(config: Config, monkeypatch: pytest.MonkeyPatch) -> Iterator[Live]:
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.5)
+    with live(config, **protocol.OPTIONS) as box:
+        yield box
+
+
+def answer(connection: socket.socket) -> bytes:
+    """Everything until the server closes."""
+    found = b""
+    while data := connection.recv(65536):
+        found += data
+    return found
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /healthz HT", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: "])
+def test_a_half_open_request_is_given_up(box: Live, sent: bytes) -> None:
+    with box.connect() as connection:
+        connection.sendall(sent)
+        assert answer(connection) == b""
+
+
+def test_a_second_request_on_a_connection_has_its_own_time(box: Live) -> None:
+    with box.connect() as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        connection.sendall(b"GET /healthz HT")
+        answer(connection)
+
+
+@pytest.mark.parametrize("head", [b"X: " + b"a" * 2**20, b"X: a\r\n" * 2**17], ids=["one long", "many"])
+def test_endless_headers_are_refused(box: Live, head: bytes) -> None:
+    with box.connect() as connection:
+        try:
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + head)
+            found = answer(connection)
+        except ConnectionError:  # it closed while we were still sending
+            return
+        assert found.startswith((b"HTTP/1.1 431 ", b"")), found[:100]
+        assert b"200 OK" not in found
+
+
+def test_a_long_body_is_not_taken_for_a_head(box: Live) -> None:
+    with box.connect() as connection:
+        body = b"a" * 300_000
+        connection.sendall(
+            b"POST /api/v1/transcriptions HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n"
+            b"Content-Length: %d\r\n\r\n" % len(body)
+        )
+        connection.sendall(body[:200_000])
+        assert connection.recv(65536).startswith(b"HTTP/1.1 415")
+
+
+def test_uvicorn_trusts_no_proxy_and_says_nothing_of_itself(config: Config) -> None:
+    found = Server(config, Starlette()).config
+    assert (found.proxy_headers, found.server_header, found.ws, found.http) == (False, False, "none", protocol.Protocol)

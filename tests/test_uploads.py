@@ -36,6 +36,7 @@ from tasks.actions import Box
 from tasks.config import Config
 from tasks.db import open_database
 from tasks.errors import StenoboxError
+from tasks.principals import OPERATOR
 from tasks.queue import Queue
 from webapp import uploads
 from webapp.uploads import read_form
@@ -352,7 +353,14 @@ def read(box: Box, chunks: list[bytes], *, several: bool = True) -> Any:
 
     receive.at = 0  # type: ignore[attr-defined]
     headers = [(b"content-type", FORM["Content-Type"].encode())]
-    scope = {"type": "http", "method": "POST", "path": SUBMIT, "headers": headers, "query_string": b""}
+    scope = {
+        "type": "http",
+        "principal": OPERATOR,
+        "method": "POST",
+        "path": SUBMIT,
+        "headers": headers,
+        "query_string": b"",
+    }
 
     async def main() -> Any:
         async with read_form(Request(scope, receive), box, allowed=("model", "language"), several=several) as form:

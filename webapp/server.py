@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import socket
 import time
 from types import FrameType
 
@@ -20,6 +22,9 @@ SEEN_SECONDS = 0.5
 LINGER_SHARE, CLOSE_SHARE = 0.5, 0.3
 """Of the grace time: how long it answers while the worker is leaving, and how long it then waits for what is still
 being sent."""
+
+LAST_SECONDS = 2.0
+"""For what was broken off then."""
 
 
 class Server(uvicorn.Server):
@@ -54,6 +59,12 @@ class Server(uvicorn.Server):
         if self._asked is not None and self._may_go(time.monotonic() - self._asked):
             self.should_exit = True
         return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        # Uploads that were broken off still give their places back; uvicorn would leave without them.
+        if tasks := set(self.server_state.tasks):
+            await asyncio.wait(tasks, timeout=LAST_SECONDS)
 
     def _may_go(self, waited: float) -> bool:
         if waited < SEEN_SECONDS:

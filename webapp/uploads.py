@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from tasks import store
 from tasks.actions import Box, Receiving
+from tasks.capacity import leaving
 from tasks.errors import StenoboxError
 from tasks.repeats import HEADER, Repeat, check_key
 from webapp.submitters import asker_of, submitter_of
@@ -76,6 +78,10 @@ async def read_form(request: Request, box: Box, *, allowed: tuple[str, ...], sev
         for upload in form.uploads:
             await settle(upload.receiving)
         yield form
+    except asyncio.CancelledError:
+        if not box.lookout.leaving:
+            raise
+        raise leaving() from None  # the server gave up waiting for this upload: its client is told why
     except ClientDisconnect:
         raise StenoboxError("invalid_request", "The upload broke off before its end. Send it again.") from None
     finally:

@@ -28,6 +28,7 @@ lint: $(BIN)/.installed-dev
 # Ratios, not times: a crowd of 500, refusals beside a bare application, clients that wait as they were told.
 bench: $(BIN)/.installed-dev
 	@$(BIN)/python tools/bench.py
+	@$(BIN)/python tools/bench_uploads.py
 
 # Half an hour: ten minutes each in memory control groups of 1.5, 2 and 4 GB (Linux, root).
 overload: $(BIN)/.installed-dev

@@ -1,5 +1,15 @@
-// The form of the front page: files go up one after another through XMLHttpRequest (fetch can't report progress),
-// each with a row of its own. A box that is full is asked again when it said to come back.
+// The form of the front page: files go up by the tus protocol (vendor/tus), two at a time, each with a row of its own.
+// What breaks off goes on where it was: by itself after a lost connection, after a reloaded page once the same file is
+// chosen again. A box that is full is asked again when it said to come back.
+
+const ENDPOINT = new URL("/api/v1/uploads", location).href;
+// Proxies that cap a request's size or time see only slices.
+const SLICE = 32 * 1024 * 1024;
+const AT_ONCE = 2;
+// Seconds between tries while the connection is lost; the last one is repeated.
+const DELAYS = [1, 2, 5, 10, 20, 30];
+// Unexpected answers of the box in a row before a person is asked.
+const PATIENCE = 5;
 
 const form = document.querySelector("#submit");
 const drop = document.querySelector("#drop");
@@ -8,7 +18,10 @@ const list = document.querySelector("#uploads");
 const template = document.querySelector("#upload-row");
 const maxBytes = Number(form.dataset.maxBytes);
 const waiting = [];
-let pumping = false;
+// Addresses of uploads with a row here, and of those that this page sends.
+const known = new Set();
+const mine = new Set();
+let running = 0;
 
 function size(bytes) {
   const units = ["B", "kB", "MB", "GB", "TB"];
@@ -23,110 +36,182 @@ function span(seconds) {
   return `${(seconds / 3600).toFixed(1)} h`;
 }
 
-class Upload {
-  constructor(file) {
-    this.file = file;
-    this.model = form.elements.model.value;
-    this.language = form.elements.language.value;
-    this.stopped = false;
+class Row {
+  constructor(name) {
+    this.name = name;
     this.row = template.content.firstElementChild.cloneNode(true);
     this.bar = this.row.querySelector("progress");
-    this.retryButton = this.row.querySelector('[data-act="retry"]');
-    this.dropButton = this.row.querySelector('[data-act="drop"]');
-    const name = this.row.querySelector("bdi");
-    name.textContent = file.name;
-    name.parentElement.title = file.name;
-    this.bar.setAttribute("aria-label", `Upload of ${file.name}`);
-    this.retryButton.addEventListener("click", () => this.enqueue());
-    this.dropButton.addEventListener("click", () => this.stop());
+    const title = this.row.querySelector("bdi");
+    title.textContent = name;
+    title.parentElement.title = name;
+    this.bar.setAttribute("aria-label", `Upload of ${name}`);
+    for (const button of this.row.querySelectorAll("[data-act]")) {
+      button.setAttribute("aria-label", `${button.textContent} ${name}`);
+      button.addEventListener("click", () => this[button.dataset.act]());
+    }
+    this.row.addEventListener("hurry", () => {
+      this.hurry = true;
+      this.wake?.();
+    });
     list.append(this.row);
   }
 
-  show(kind, text, dropLabel) {
+  // acts: what a person can do now, with other words for it where needed: {pause: "", cancel: "Give up"}
+  show(kind, text, acts = {}) {
     this.row.dataset.kind = kind;
     const state = this.row.querySelector(".upload-state");
     state.textContent = text;
     // What goes wrong is read out at once; progress is not, every second.
     state.toggleAttribute("role", false);
     if (kind === "failed") state.setAttribute("role", "alert");
-    this.bar.hidden = kind !== "sending";
-    this.retryButton.hidden = true;
-    this.dropButton.hidden = !dropLabel;
-    this.dropButton.textContent = dropLabel;
+    this.bar.hidden = !["sending", "paused", "lost", "unfinished"].includes(kind);
+    for (const button of this.row.querySelectorAll("[data-act]")) {
+      const words = acts[button.dataset.act];
+      button.hidden = words === undefined;
+      if (words && button.textContent !== words) {
+        button.textContent = words;
+        button.setAttribute("aria-label", `${words} ${this.name}`);
+      }
+    }
+  }
+
+  remove() {
+    this.row.remove();
+  }
+}
+
+class Upload extends Row {
+  constructor(file) {
+    super(file.name);
+    this.file = file;
+    this.stopped = false;
+    this.tries = 0;
+    this.sent = 0;
+    if (!(file instanceof Blob)) return;
+    const metadata = { filename: file.name, filetype: file.type, model: form.elements.model.value, submit: "1" };
+    if (form.elements.language.value) metadata.language = form.elements.language.value;
+    this.tus = new tus.Upload(file, {
+      endpoint: ENDPOINT,
+      chunkSize: SLICE,
+      metadata,
+      retryDelays: null,
+      removeFingerprintOnSuccess: true,
+      onUploadUrlAvailable: () => {
+        known.add(this.tus.url);
+        mine.add(this.tus.url);
+      },
+      onProgress: (sent, total) => this.progress(sent, total),
+      onSuccess: ({ lastResponse }) => this.settle?.({ job: lastResponse.getHeader("Stenobox-Job") }),
+      onError: (error) => this.settle?.({ error }),
+    });
   }
 
   enqueue() {
-    this.show("waiting", `Waiting · ${size(this.file.size)}`, "Cancel");
+    this.show("waiting", `Waiting · ${size(this.file.size)}`, { cancel: "Cancel" });
     waiting.push(this);
     pump();
   }
 
   fail(message, retryable = false) {
-    this.show("failed", message, "Dismiss");
-    this.retryButton.hidden = !retryable;
+    this.show("failed", message, retryable ? { retry: "Try again", cancel: "Dismiss" } : { cancel: "Dismiss" });
   }
 
-  stop() {
-    this.stopped = true;
-    this.request?.abort();
+  retry() {
+    this.tries = 0;
+    this.enqueue();
+  }
+
+  pause() {
+    this.paused = true;
+    this.tus.abort();
+    this.settle?.({});
     this.wake?.();
-    this.row.remove();
+    this.show("paused", `Paused at ${percent(this.sent, this.file.size)}`, { resume: "Resume", cancel: "Cancel" });
   }
 
-  // Sends until the box takes the file, refuses it for good, or a person stops it.
+  resume() {
+    this.paused = false;
+    this.enqueue();
+  }
+
+  cancel() {
+    this.stopped = true;
+    // Also what an earlier try left on the box; once it has become a job the list has it.
+    this.tus?.abort(true).catch(() => {});
+    this.settle?.({});
+    this.wake?.();
+    this.remove();
+  }
+
+  get idle() {
+    return this.stopped || this.paused;
+  }
+
+  // Sends until the box has it all, refuses it for good, or a person stops it.
   async run() {
-    while (!this.stopped) {
-      const { status, body, retryAfter } = await this.send();
-      if (this.stopped) return;
-      if (status === 202) return this.accepted(body.id);
-      if (status === 429 || status === 503) await this.wait(retryAfter, status);
-      else if (status === 0) return this.fail("The connection broke before the whole file was sent.", true);
-      else return this.fail(body?.error?.message ?? `The box answered with an error (${status}).`, status >= 500);
+    while (!this.idle) {
+      const { job, error } = await this.send();
+      if (this.idle) return;
+      if (job) return this.accepted(job.split("/").at(-1));
+      const answer = error?.originalResponse;
+      const status = answer?.getStatus() ?? 0;
+      if (status === 429 || status === 503) {
+        const why = status === 429 ? "The box is full" : "The box is busy";
+        await this.wait("backoff", why, Number(answer.getHeader("Retry-After")) || 5, "Give up");
+      } else if (status === 0) {
+        await this.wait("lost", "The connection is lost", DELAYS[Math.min(this.tries++, DELAYS.length - 1)], "Cancel");
+      } else if (([408, 409, 423, 460].includes(status) || status >= 500) && this.tries++ < PATIENCE) {
+        await this.wait("lost", "The upload was interrupted", 2, "Cancel");
+      } else {
+        return this.fail(said(answer) ?? `The box answered with an error (${status}).`, status >= 500 || status === 410);
+      }
     }
   }
 
-  send() {
-    return new Promise((resolve) => {
-      const data = new FormData();
-      // Before the file: the server reads the fields in order and checks them before it takes the bytes.
-      data.append("model", this.model);
-      if (this.language) data.append("language", this.language);
-      data.append("file", this.file, this.file.name);
-      const request = (this.request = new XMLHttpRequest());
-      request.open("POST", "/api/v1/transcriptions");
-      request.setRequestHeader("Accept", "application/json");
-      request.responseType = "json";
-      this.show("sending", `Starting · ${size(this.file.size)}`, "Cancel");
-      this.bar.value = 0;
-      const samples = [];
-      request.upload.addEventListener("progress", (event) => this.progress(event, samples));
-      request.addEventListener("loadend", () => {
-        const retryAfter = Number(request.getResponseHeader("Retry-After")) || 5;
-        resolve({ status: request.status, body: request.response, retryAfter });
-      });
-      request.send(data);
+  async send() {
+    this.samples = [];
+    this.show("sending", `Starting · ${size(this.file.size)}`, { pause: "Pause", cancel: "Cancel" });
+    if (!this.tus.url && !this.looked) {
+      this.looked = true;
+      const earlier = (await this.tus.findPreviousUploads()).find((one) => !mine.has(one.uploadUrl));
+      if (earlier) {
+        this.tus.resumeFromPreviousUpload(earlier);
+        for (const row of unfinished) if (row.stored.uploadUrl === earlier.uploadUrl) row.remove();
+      }
+    }
+    if (this.idle) return {};
+    const end = await new Promise((resolve) => {
+      this.settle = resolve;
+      this.tus.start();
     });
+    this.settle = null;
+    return end;
   }
 
-  progress({ loaded, total }, samples) {
-    this.bar.value = loaded / total;
-    if (loaded === total) return this.show("sending", "Sent. The box is storing it…", "Cancel");
+  progress(sent, total) {
+    if (sent > this.sent) this.tries = 0;
+    this.sent = sent;
+    this.bar.value = sent / total;
+    if (this.idle) return;
+    if (sent === total) return this.show("sending", "Sent. The box is storing it…", { cancel: "Cancel" });
     // The rate of the last seconds, not of the whole upload: it follows a connection that changes.
-    samples.push({ at: performance.now(), loaded });
+    const { samples } = this;
+    samples.push({ at: performance.now(), sent });
     while (samples.length > 2 && samples.at(-1).at - samples[0].at > 4000) samples.shift();
     const seconds = (samples.at(-1).at - samples[0].at) / 1000;
-    const rate = seconds > 0.25 ? (loaded - samples[0].loaded) / seconds : 0;
-    const parts = [`${Math.floor((loaded / total) * 100)}%`];
-    if (rate) parts.push(`${size(rate)}/s`, `${span((total - loaded) / rate)} left`);
-    this.show("sending", parts.join(" · "), "Cancel");
+    const rate = seconds > 0.25 ? (sent - samples[0].sent) / seconds : 0;
+    const parts = [percent(sent, total)];
+    if (rate > 0) parts.push(`${size(rate)}/s`, `${span((total - sent) / rate)} left`);
+    this.show("sending", parts.join(" · "), { pause: "Pause", cancel: "Cancel" });
   }
 
-  async wait(seconds, status) {
-    const why = status === 429 ? "The box is full" : "The box is busy";
+  async wait(kind, why, seconds, cancel) {
     const end = Date.now() + seconds * 1000;
-    while (!this.stopped && Date.now() < end) {
+    this.hurry = false;
+    while (!this.idle && !this.hurry && Date.now() < end) {
       const left = Math.ceil((end - Date.now()) / 1000);
-      this.show("backoff", `${why}; trying again in ${left} s`, "Give up");
+      const doing = kind === "lost" ? "going on" : "trying again";
+      this.show(kind, `${why}; ${doing} in ${left} s`, kind === "lost" ? { pause: "Pause", cancel } : { cancel });
       await new Promise((resolve) => {
         this.wake = resolve;
         setTimeout(resolve, Math.min(1000, end - Date.now()));
@@ -135,7 +220,7 @@ class Upload {
   }
 
   accepted(id) {
-    this.show("accepted", "Handed over", "");
+    this.show("accepted", "Handed over");
     this.id = id;
     arriving.add(this);
     setTimeout(() => this.arrive(), 5000); // a job that came and went between two polls never shows
@@ -144,23 +229,89 @@ class Upload {
 
   arrive() {
     arriving.delete(this);
-    this.row.remove();
+    this.remove();
   }
 }
 
+// What a page before this one left: it goes on once its file is chosen again, since no page may open files by itself.
+class Unfinished extends Row {
+  constructor(stored, offset) {
+    super(stored.metadata.filename);
+    this.stored = stored;
+    this.bar.value = offset / stored.size;
+    const sent = `${percent(offset, stored.size)} of ${size(stored.size)} sent before`;
+    this.show("unfinished", `${sent}. Choose the same file again to go on.`, { choose: "Choose file", cancel: "Discard" });
+    unfinished.add(this);
+  }
+
+  choose() {
+    input.click();
+  }
+
+  cancel() {
+    forget(this.stored);
+    tus.Upload.terminate(this.stored.uploadUrl, { retryDelays: null }).catch(() => {});
+    this.remove();
+  }
+
+  remove() {
+    unfinished.delete(this);
+    super.remove();
+  }
+}
+
+const unfinished = new Set();
 const arriving = new Set();
 document.addEventListener("htmx:before:settle", () => {
   for (const upload of arriving) if (document.getElementById(`job-${upload.id}`)) upload.arrive();
 });
 
+function percent(sent, total) {
+  return `${Math.floor((sent / total) * 100)}%`;
+}
+
+// The sentence of a refusal.
+function said(answer) {
+  try {
+    return JSON.parse(answer.getBody()).error.message;
+  } catch {
+    return undefined; // a proxy's own page
+  }
+}
+
+function forget(stored) {
+  tus.defaultOptions.urlStorage.removeUpload(stored.urlStorageKey);
+}
+
+// Lists what earlier pages left unfinished; what is over is forgotten. One that moves belongs to another tab, or to the
+// page before this one, whose end the box has not noticed yet: it is looked at again.
+async function recall(looks = 4) {
+  let active = false;
+  for (const stored of await tus.defaultOptions.urlStorage.findAllUploads()) {
+    if (!stored.uploadUrl || !stored.size) continue;
+    const answer = await fetch(stored.uploadUrl, { headers: { Accept: "application/json" } }).catch(() => null);
+    if (!answer) return; // the box is away; what is stored stays
+    if (answer.status === 404 || answer.status === 410) forget(stored);
+    if (!answer.ok) continue;
+    const found = await answer.json();
+    if (found.job) forget(stored);
+    else if (found.active) active = true;
+    else if (!known.has(stored.uploadUrl)) {
+      known.add(stored.uploadUrl);
+      new Unfinished(stored, found.offset);
+    }
+  }
+  if (active && looks) setTimeout(recall, 2000, looks - 1);
+}
+
 async function pump() {
-  if (pumping) return;
-  pumping = true;
+  if (running >= AT_ONCE) return;
+  running++;
   while (waiting.length) {
     const upload = waiting.shift();
-    if (!upload.stopped) await upload.run();
+    if (!upload.idle) await upload.run();
   }
-  pumping = false;
+  running--;
 }
 
 function add(files) {
@@ -172,6 +323,10 @@ function add(files) {
   }
 }
 
+addEventListener("online", () => {
+  for (const row of list.querySelectorAll('[data-kind="lost"]')) row.dispatchEvent(new Event("hurry"));
+});
+
 form.addEventListener("submit", (event) => {
   if (event.submitter?.hasAttribute("formaction")) return; // the link's button
   event.preventDefault();
@@ -180,7 +335,7 @@ form.addEventListener("submit", (event) => {
 });
 input.addEventListener("change", () => form.requestSubmit());
 addEventListener("beforeunload", (event) => {
-  if (pumping) event.preventDefault();
+  if (running) event.preventDefault();
 });
 
 // The whole window takes a drop: missing the zone by an inch must not open the file in place of this page.
@@ -224,3 +379,4 @@ remember(form.elements.model);
 remember(form.elements.language);
 form.elements.model.addEventListener("change", summarise);
 summarise();
+recall();

@@ -96,6 +96,8 @@ class Box:
     planner: Planner = field(init=False)
     lookout: Lookout = field(init=False)
     receiver: str = field(init=False, default_factory=lambda: uuid.uuid4().hex)
+    digests: dict[str, tuple[int, Any]] = field(init=False, default_factory=dict)
+    """Of resumable uploads: how many bytes of each were hashed by this process, and the hash."""
     _broken: set[str] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
@@ -167,27 +169,15 @@ class Box:
         principal's; asker: who is told when to come back; key: the submitter's own name for this submission (see
         `repeats`), whose second use takes no place and leads to the same job. Raises the refusal.
         """
-        self._give_back()
-        if self.lookout.leaving:
-            raise leaving()
         submitter = self.principal.submitter if submitter is None else submitter
-        source = Source(kind, clean_name(name), size)
-        limits = self.limits()
-        first, request = self.planner.first(), self.request(size, "")
+        source, limits = Source(kind, clean_name(name), size), self.limits()
         try:
-            job_id = store.admit(self.database, first, request, source, self.receiver, submitter, key)
+            job_id = self.admit(source, submitter, asker, key)
         except store.KeyTaken:
             repeat = Repeat(self.database, submitter, key)
             repeat.begin(size)
             yield repeat
             return
-        except StenoboxError as refusal:
-            if refusal.code == "queue_full":
-                self.lookout.check_again(size, submitter, asker)
-            metrics.refused(refusal.code)
-            raise
-        metrics.accepted()
-        self.lookout.forgive(asker)
         receiving = None
         try:
             with media.Part(self.config, job_id) as part:
@@ -198,6 +188,24 @@ class Box:
             if receiving is None or receiving.job is None:
                 self._broken.add(job_id)
                 self._give_back()
+
+    def admit(self, source: Source, submitter: str, asker: str, key: str = "", plan: store.Plan | None = None) -> str:
+        """Take a place; plan: of a resumable upload. Returns the job's id. Raises the refusal, or store.KeyTaken."""
+        self._give_back()
+        if self.lookout.leaving:
+            raise leaving()
+        first, request = self.planner.first(), self.request(source.bytes, "")
+        receiver = self.receiver if plan is None else None
+        try:
+            job_id = store.admit(self.database, first, request, source, receiver, submitter, key, plan)
+        except StenoboxError as refusal:
+            if refusal.code == "queue_full":
+                self.lookout.check_again(source.bytes, submitter, asker)
+            metrics.refused(refusal.code)
+            raise
+        metrics.accepted()
+        self.lookout.forgive(asker)
+        return job_id
 
     def _give_back(self) -> None:
         """Remove uploads that broke: files first, or a disk that they have filled could take no end of a row. A

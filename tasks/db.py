@@ -19,7 +19,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from tasks.config import Config
 from tasks.errors import StenoboxError
 
-SCHEMA = "0008"
+SCHEMA = "0009"
 """The newest migration. A test holds it equal to Alembic's head."""
 
 BUSY_SECONDS = 10.0
@@ -111,6 +111,18 @@ settings = sa.Table(
     sa.Column("changed_at", sa.Float, nullable=False),
 )
 
+
+uploads = sa.Table(
+    "uploads",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("length", sa.BigInteger),
+    sa.Column("metadata", sa.Text, nullable=False),
+    sa.Column("submit", sa.Boolean, nullable=False),
+    sa.Column("verified_to", sa.BigInteger),
+    sa.Column("expires_at", sa.Float, nullable=False),
+    sa.Index("uploads_expires", "expires_at"),
+)
 
 changes = sa.Table(
     "changes",

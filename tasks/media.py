@@ -40,6 +40,20 @@ def source(config: Config, job_id: str) -> Path:
     return folder(config, job_id) / "source"
 
 
+def part(config: Config, job_id: str) -> Path:
+    """The source while it arrives."""
+    return folder(config, job_id) / "source.part"
+
+
+def arrived(config: Config, job_id: str) -> int:
+    """Bytes of the source that are here. Raises StenoboxError when its folder is gone."""
+    try:
+        kept = source(config, job_id)
+        return (kept if kept.exists() else part(config, job_id)).stat().st_size
+    except OSError as error:
+        raise _sentence(error) from error
+
+
 def sound(config: Config, job_id: str, token: str) -> Path:
     """Decoded sound: little-endian float32, mono, 16 kHz, no header."""
     return folder(config, job_id) / f"{token}.f32"
@@ -140,13 +154,18 @@ class Part:
     All methods block on the disk: call them from a thread. Raises StenoboxError disk_full.
     """
 
-    def __init__(self, config: Config, job_id: str) -> None:
+    def __init__(self, config: Config, job_id: str, *, go_on: bool = False) -> None:
+        """go_on: with what is there already, instead of a new folder."""
         self._target = source(config, job_id)
-        self._path = self._target.with_name("source.part")
-        self.size = 0
+        self._path = part(config, job_id)
         try:
-            self._target.parent.mkdir(mode=0o700)
-            self._file = open(self._path, "wb", buffering=0)  # noqa: SIM115  closed by __exit__
+            if go_on:
+                if self._target.exists():  # kept by a process that died before the row could say so
+                    os.replace(self._target, self._path)
+            else:
+                self._target.parent.mkdir(mode=0o700)
+            self._file = open(self._path, "r+b" if go_on else "wb", buffering=0)  # noqa: SIM115  closed by __exit__
+            self.size = self._file.seek(0, os.SEEK_END)
         except OSError as error:
             raise _sentence(error) from error
 
@@ -158,6 +177,22 @@ class Part:
         except OSError as error:
             raise _sentence(error) from error
         self.size += len(data)
+
+    def cut(self, size: int) -> None:
+        """Forget what came after so many bytes."""
+        try:
+            self._file.truncate(size)
+            self.size = self._file.seek(size)
+        except OSError as error:
+            raise _sentence(error) from error
+
+    def sync(self) -> None:
+        """Once this returns, what was written survives a power cut, under its temporary name."""
+        try:
+            if not self._file.closed:
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            raise _sentence(error) from error
 
     def keep(self) -> None:
         """Everything has come: put it on disk under its real name."""

@@ -38,7 +38,7 @@ from tasks.db import open_database
 from tasks.errors import StenoboxError
 from tasks.principals import OPERATOR
 from tasks.queue import Queue
-from webapp import uploads
+from webapp import streams
 from webapp.uploads import read_form
 
 SUBMIT = "/api/v1/transcriptions"
@@ -157,7 +157,7 @@ def test_a_place_is_held_from_the_first_header_on(narrow: Live) -> None:
 
 
 def test_a_sender_that_stalls_loses_its_place(narrow: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploads, "STALL_SECONDS", 0.3)
+    monkeypatch.setattr(streams, "STALL_SECONDS", 0.3)
     with narrow.connect() as connection:
         connection.sendall(head(1_000_000) + OPEN)
         status, _, body = answer(connection)
@@ -401,7 +401,7 @@ def test_a_form_reads_the_same_however_it_is_cut(
     if language is not None:
         parts.insert(0, part('name="language"', language))
     body = b"".join(parts) + END
-    with mock.patch.object(uploads, "PIECE_BYTES", piece):
+    with mock.patch.object(streams, "PIECE_BYTES", piece):
         fields = {} if language is None else {"language": language.decode("utf-8", "replace").strip()}
         assert read(roomy, cut(body, places)) == (fields, files)
     assert list(roomy.config.media.iterdir()) == []

@@ -15,7 +15,9 @@ from tasks.errors import StenoboxError
 from tasks.jobs import Job, State
 from tasks.repeats import Repeat
 from tasks.transcripts import find_format
+from webapp import raw, submissions
 from webapp.auth import principal_of
+from webapp.bodies import media_type
 from webapp.resources import job_json
 from webapp.uploads import read_form
 
@@ -34,8 +36,14 @@ def _json(box: Box, job: Job) -> dict[str, Any]:
 
 
 async def create_transcription(request: Request) -> Response:
-    """POST /api/v1/transcriptions: a form with `file`, `model`, `language`, `track` → 202 with the job."""
+    """POST /api/v1/transcriptions: a form with `file`, `model`, `language`, `track`, or JSON (see `submissions`), or
+    the recording itself (see `raw`) → 202 with the job."""
     box = box_of(request)
+    if media_type(request) == "application/json":
+        job = await submissions.submit(request, box)
+        return await run_in_threadpool(accepted, box, job)
+    if raw.is_recording(request):
+        return await _receive_raw(request)
     async with read_form(request, box, allowed=FIELDS, several=False) as form:
 
         def queue() -> Job:
@@ -44,6 +52,17 @@ async def create_transcription(request: Request) -> Response:
 
         job = await run_in_threadpool(queue)
         repeated = isinstance(form.uploads[0].receiving, Repeat)
+    return await run_in_threadpool(accepted, box, job, repeated)
+
+
+async def put_transcription(request: Request) -> Response:
+    """PUT /api/v1/transcriptions/{name}?model=&language=: the recording is the body, as `curl -T` sends it → 202."""
+    return await _receive_raw(request, request.path_params.get("name", ""))
+
+
+async def _receive_raw(request: Request, name: str = "") -> Response:
+    box = box_of(request)
+    job, repeated = await raw.receive(request, box, name)
     return await run_in_threadpool(accepted, box, job, repeated)
 
 

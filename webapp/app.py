@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from tasks import media, store
+from tasks import media, resumable, store
 from tasks.actions import Box
 from tasks.config import Config
 from tasks.db import open_database
@@ -30,6 +30,9 @@ from webapp.routes import routes
 from webapp.security import HEADERS, AllowedHosts, SameOrigin, SecurityHeaders
 
 logger = logging.getLogger(__name__)
+
+SWEEP_SECONDS = 20.0
+"""How often places of silent uploads are looked for."""
 
 
 class _Application(Starlette):
@@ -58,6 +61,15 @@ def _drop_uploads(box: Box, except_of: str) -> None:
         logger.warning("uploads that broke still hold their places: %s", error.message)
 
 
+async def _sweep(box: Box, moving: Collection[str]) -> None:
+    while True:
+        try:
+            await run_in_threadpool(resumable.sweep, box, set(moving))
+        except StenoboxError as error:  # a busy database: later will do
+            logger.warning("silent uploads keep their places a little longer: %s", error.message)
+        await anyio.sleep(SWEEP_SECONDS)
+
+
 def create_app(config: Config) -> Starlette:
     """The application for this configuration. Opens the database when it starts."""
 
@@ -68,8 +80,13 @@ def create_app(config: Config) -> Starlette:
         app.state.capacity_threads = anyio.CapacityLimiter(capacity_api.THREADS)
         # There is one web process at a time: uploads that others began have broken.
         _drop_uploads(box, except_of=box.receiver)
+        resumable.settle_all(box)
+        app.state.uploads = {}
         stop_metrics = scrape.serve(box, config.metrics) if config.metrics else None
-        yield
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_sweep, box, app.state.uploads)
+            yield
+            tasks.cancel_scope.cancel()
         if stop_metrics:
             await run_in_threadpool(stop_metrics)
         _drop_uploads(box, except_of="")  # those that took longer than the grace time

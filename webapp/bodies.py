@@ -17,15 +17,18 @@ MOST_SECONDS = 30.0
 """A small body that takes longer is from somebody who only holds the connection."""
 
 
-async def read_json(request: Request) -> dict[str, Any]:
-    """The JSON object in the body. Raises StenoboxError unsupported_media_type, too_large or invalid_request."""
-    body = await _read(request, "application/json", 'Send a JSON object as application/json, such as {"slots": 2}.')
+async def read_json(request: Request, most_bytes: int = MOST_BYTES, example: str = '{"slots": 2}') -> dict[str, Any]:
+    """The JSON object in the body. example: one that would be right, for the sentence of a refusal.
+
+    Raises StenoboxError unsupported_media_type, too_large or invalid_request.
+    """
+    body = await _read(request, "application/json", f"Send a JSON object as application/json: {example}.", most_bytes)
     try:
         found = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise StenoboxError("invalid_request", "The body can't be read as JSON.") from None
     if not isinstance(found, dict):
-        raise StenoboxError("invalid_request", 'The body must be a JSON object, such as {"slots": 2}.')
+        raise StenoboxError("invalid_request", f"The body must be a JSON object, such as {example}.")
     return found
 
 
@@ -39,18 +42,23 @@ async def read_fields(request: Request) -> dict[str, str]:
     return {name: value.strip() for name, value in pairs}
 
 
-async def _read(request: Request, media_type: str, advice: str) -> bytes:
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != media_type:
+def media_type(request: Request) -> str:
+    """What the body says it is, without parameters: "application/json"; "" when it says nothing."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _read(request: Request, wanted: str, advice: str, most_bytes: int = MOST_BYTES) -> bytes:
+    if media_type(request) != wanted:
         raise StenoboxError("unsupported_media_type", advice)
-    body = b""
+    body = bytearray()
     try:
         with anyio.fail_after(MOST_SECONDS):
             async for chunk in request.stream():
                 body += chunk
-                if len(body) > MOST_BYTES:
-                    raise StenoboxError("too_large", f"The body is larger than {MOST_BYTES:,} bytes.")
+                if len(body) > most_bytes:
+                    raise StenoboxError("too_large", f"The body is larger than {most_bytes:,} bytes.")
     except TimeoutError:
         raise StenoboxError("stalled", f"The body took longer than {MOST_SECONDS:.0f} s. Send it again.") from None
     except ClientDisconnect:
         raise StenoboxError("invalid_request", "The request broke off before its end. Send it again.") from None
-    return body
+    return bytes(body)

@@ -18,11 +18,19 @@ _TOO_LARGE = (
 )
 
 
+LEFTOVER_SECONDS = 30.0
+"""How long the rest of a refused body may take: a client that is not listening yet must be let finish its sentence, or
+it never hears the refusal."""
+
+
 class Protocol(HttpToolsProtocol):
     """One connection. What a body may take is the routes' business: they know what they read."""
 
     _deadline: asyncio.TimerHandle | None = None
+    _leftover: asyncio.TimerHandle | None = None
     _head_bytes = 0
+    _complete = True
+    """Whether the whole request is here."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -30,6 +38,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_deadline()
+        self._cancel_leftover()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -42,12 +51,28 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._complete = False
         if self._deadline is None:
             self._await_head()
 
     def on_headers_complete(self) -> None:
         self._cancel_deadline()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._complete = True
+        self._cancel_leftover()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self._complete and self._deadline is None and not self.transport.is_closing():
+            self._leftover = self.loop.call_later(LEFTOVER_SECONDS, self.transport.close)
+
+    def _cancel_leftover(self) -> None:
+        if self._leftover is not None:
+            self._leftover.cancel()
+            self._leftover = None
 
     def _await_head(self) -> None:
         self._head_bytes = 0

@@ -16,6 +16,7 @@ from webapp import (
     ready,
     settings_api,
     settings_page,
+    tus,
 )
 from webapp.assets import Static
 
@@ -50,6 +51,10 @@ routes: list[BaseRoute] = [
     Route("/settings/password", settings_page.change_password, methods=["POST"]),
     Route("/api/v1/transcriptions", api.create_transcription, methods=["POST"]),
     Route("/api/v1/links", links.look, methods=["POST"]),
+    Route("/api/v1/transcriptions", api.put_transcription, methods=["PUT"]),
+    Route("/api/v1/transcriptions/{name:path}", api.put_transcription, methods=["PUT"]),
+    Route("/api/v1/uploads", tus.collection, methods=["POST", "OPTIONS"]),
+    Route("/api/v1/uploads/{id}", tus.one, methods=["GET", "HEAD", "PATCH", "POST", "DELETE", "OPTIONS"]),
     Route("/api/v1/jobs", api.list_jobs),
     Route("/api/v1/jobs/{id}", api.show_job, methods=["GET"]),
     Route("/api/v1/jobs/{id}", api.delete_job, methods=["DELETE"]),

@@ -21,12 +21,10 @@ from tasks.actions import Box, Receiving
 from tasks.capacity import leaving
 from tasks.errors import StenoboxError
 from tasks.repeats import HEADER, Repeat, check_key
+from webapp import streams
+from webapp.streams import Pace
 from webapp.submitters import asker_of, submitter_of
 
-STALL_SECONDS = 60.0
-"""How long an upload may be silent."""
-PIECE_BYTES = 1024 * 1024
-"""Bytes gathered before each write."""
 FIELD_BYTES = 4096
 FORM_BYTES = 80 * 1024
 """What the form around a file adds to the length of the request, at most."""
@@ -72,8 +70,11 @@ async def read_form(request: Request, box: Box, *, allowed: tuple[str, ...], sev
         receive = partial(box.receive, submitter=submitter, asker=asker, key=key)
         first = await run_in_threadpool(stack.enter_context, receive("recording", size))
         reader = _Reader(box, receive, stack, first, boundary, allowed, several)
-        async for chunk in _pieces(request):
-            await reader.feed(chunk)
+        with Pace() as pace:
+            async for chunk in request.stream():
+                pace.came(len(chunk))
+                await reader.feed(chunk)
+                pace.go_on()
         form = reader.finish()
         for upload in form.uploads:
             await settle(upload.receiving)
@@ -118,22 +119,6 @@ def _boundary(request: Request) -> bytes:
             "Send the recording as multipart/form-data with a part named file, as `curl -F file=@talk.mp3` does.",
         )
     return boundary.encode("latin-1", "replace")
-
-
-async def _pieces(request: Request) -> AsyncIterator[bytes]:
-    """The body as it comes. A sender that stalls must not keep a place for ever."""
-    stream = request.stream()
-    while True:
-        try:
-            with anyio.fail_after(STALL_SECONDS):
-                piece = await anext(stream)
-        except StopAsyncIteration:
-            return
-        except TimeoutError:
-            raise StenoboxError(
-                "stalled", f"Nothing came for {STALL_SECONDS:.0f} s, so the upload was given up. Send it again."
-            ) from None
-        yield piece
 
 
 def announced(length: bytes) -> int | None:
@@ -216,7 +201,7 @@ class _Reader:
         match event:
             case "part_data" if self._upload is not None:
                 self._piece += data
-                if len(self._piece) >= PIECE_BYTES:
+                if len(self._piece) >= streams.PIECE_BYTES:
                     await self._write(self._upload)
             case "part_data":
                 self._text += data

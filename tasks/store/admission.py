@@ -16,6 +16,7 @@ from tasks.db import Database, jobs, samples, settings
 from tasks.db import changes as changes_table
 from tasks.jobs import Job, Params, Source, State, new_id
 from tasks.store import keyring, keys, rows
+from tasks.store.resumable import Plan, add_upload
 
 GUARD_SECONDS = 60.0
 """A sample older than this says nothing about now: its worker is gone."""
@@ -202,15 +203,17 @@ def admit(
     first: Limits,
     request: Request,
     source: Source,
-    receiver: str,
+    receiver: str | None,
     submitter: str = "",
     key: str = "",
+    plan: Plan | None = None,
 ) -> str:
     """Take a place for a job whose bytes are about to arrive; the decision and the row are one transaction.
 
-    receiver: the web process that receives it; submitter: whose it is, for fairness and limits; key: the submitter's
-    own name for this submission. Returns the new job's id. Raises the refusal, and before it KeyTaken: what was
-    accepted once is not refused because the box is full now.
+    receiver: the web process that receives it, None with a plan: it outlives processes; submitter: whose it is, for
+    fairness and limits; key: the submitter's own name for this submission; plan: of a resumable upload. Returns the new
+    job's id. Raises the refusal, and before it KeyTaken: what was accepted once is not refused because the box is full
+    now.
     """
     job_id = new_id()
     with database.write() as connection:
@@ -230,9 +233,11 @@ def admit(
                 source_type=source.type,
                 source_name=source.name,
                 source_bytes=source.bytes,
-                params={},
+                params=asdict(plan.params) if plan else {},
             )
         )
+        if plan is not None:
+            add_upload(connection, job_id, source.bytes, plan)
     return job_id
 
 
@@ -270,7 +275,10 @@ def drop_if_receiving(database: Database, job_id: str) -> None:
 
 
 def drop_receiving_of_others(database: Database, receiver: str) -> list[str]:
-    """Remove uploads of web processes that are gone (there is only one at a time). Returns the ids."""
+    """Remove uploads of web processes that are gone (there is only one at a time). Returns the ids.
+
+    Resumable ones are nobody's (their receiver is NULL, which no comparison finds) and stay.
+    """
     with database.write() as connection:
         gone = sa.delete(jobs).where(rows.receiving, jobs.c.receiver != receiver).returning(jobs.c.id)
         return list(connection.scalars(gone))

@@ -1,0 +1,221 @@
+"""Uploads that may break off and go on: a receiving job that outlives connections and processes, for a while.
+
+Its bytes are the file's: what is on disk is what has come, whatever became of the process that wrote it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tasks import media, store
+from tasks.actions import Box, Receiving
+from tasks.errors import StenoboxError
+from tasks.jobs import Job, Params, Source, State, is_id
+from tasks.names import clean_name
+from tasks.store import Plan, Upload
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+logger = logging.getLogger(__name__)
+
+SILENCE_SECONDS = 3600.0
+"""How long an upload keeps its place without a byte: a train's tunnel or a laptop's lunch, not a night."""
+REMEMBERED_SECONDS = 86_400.0
+"""How much longer it is known that there was one: its client is told so, instead of that there never was."""
+HASHES = ("sha1", "sha256", "sha512", "md5")
+
+
+def begin(
+    box: Box, name: str, length: int | None, plan: tuple[Params, str, bool], submitter: str = "", asker: str = ""
+) -> Upload:
+    """Take a place for an upload. length: bytes, None if it is told later; plan: what becomes of it, its metadata as
+    sent, and whether it is queued once complete. Raises the refusal."""
+    if length == 0:
+        raise StenoboxError("empty_file", "The file is empty. Choose another one.", param="Upload-Length")
+    source = Source("upload", clean_name(name), length)
+    job_id = box.admit(source, submitter, asker, plan=Plan(*plan, expires_at=time.time() + SILENCE_SECONDS))
+    try:
+        with media.Part(box.config, job_id):
+            pass
+    except StenoboxError:
+        store.drop_if_receiving(box.database, job_id)
+        raise
+    box.queue.warm(job_id)
+    return find(box, job_id, submitter)
+
+
+def find(box: Box, upload_id: str, submitter: str = "") -> Upload:
+    """The upload. Raises StenoboxError not_found for what is not this submitter's, gone for what is over."""
+    upload = store.find_upload(box.database, upload_id) if is_id(upload_id) else None
+    if upload is None or (upload.job is not None and upload.job.submitter != submitter):
+        raise StenoboxError("not_found", "There is no such upload.")
+    if upload.job is None:
+        raise StenoboxError("gone", "This upload was given up, or its time was over. Send the file again.")
+    return upload
+
+
+def offset(box: Box, upload: Upload) -> int:
+    """Bytes that have come and count. Raises StenoboxError when the file is gone."""
+    if not receiving(upload):
+        return upload.length or 0
+    arrived = media.arrived(box.config, upload.id)
+    return arrived if upload.verified_to is None else min(arrived, upload.verified_to)
+
+
+def receiving(upload: Upload) -> bool:
+    """Whether bytes may still come: it is no job yet."""
+    return upload.job is not None and upload.job.state == State.RECEIVING
+
+
+@dataclass
+class Slice:
+    """Some bytes that arrive at the end of an upload. Methods block on disk and database: call them from a thread."""
+
+    box: Box
+    upload: Upload
+    target: Receiving
+    start: int
+    hash: _Hash | None = None
+    touched: float = field(default_factory=time.monotonic)
+    came: int = 0
+
+    @property
+    def size(self) -> int:
+        return self.target.part.size
+
+    def write(self, data: bytes | bytearray) -> None:
+        """Raises StenoboxError too_large, disk_full."""
+        length = self.upload.length
+        if length is not None and self.size + len(data) > length:
+            raise StenoboxError("too_large", f"More came than the {length:,} bytes that this upload announced.")
+        self.target.write(data)
+        self.came += len(data)
+        if self.hash is not None:
+            self.hash.update(data)
+        if time.monotonic() - self.touched > SILENCE_SECONDS / 8:  # one that moves doesn't expire
+            self.touched = time.monotonic()
+            store.note_upload(self.box.database, self.upload.id, expires_at=time.time() + SILENCE_SECONDS)
+
+    def verify(self, digest: bytes) -> None:
+        """All of it is here. Raises StenoboxError checksum_mismatch, and the slice is forgotten."""
+        assert self.hash is not None
+        if self.hash.digest() != digest:
+            self.target.part.cut(self.start)
+            raise StenoboxError("checksum_mismatch", "What came is not what was sent, by its checksum. Send it again.")
+        self.hash = None
+
+    def finish(self) -> Job:
+        """Queue the job with the parameters of its upload. Raises StenoboxError."""
+        job = self.upload.job
+        assert job is not None
+        return self.target.queue(job.params)
+
+
+@contextmanager
+def receive(box: Box, upload: Upload, hash_name: str | None = None) -> Iterator[Slice]:
+    """Add to an upload that is not complete; what was written when the block ends, however it ends, is on disk and
+    counts. With hash_name (one of HASHES) it counts only if the block doesn't raise."""
+    assert upload.job is not None
+    with media.Part(box.config, upload.id, go_on=True) as part:
+        if upload.verified_to is not None:  # the process died before it could verify the rest
+            part.cut(min(part.size, upload.verified_to))
+        start = part.size
+        target = Receiving(box, upload.id, upload.job.source, part, box.limits())
+        target.digest = _digest(box, upload.id, start)
+        found = Slice(box, upload, target, start, hashlib.new(hash_name) if hash_name else None)
+        if hash_name or upload.verified_to is not None:
+            store.note_upload(box.database, upload.id, verified_to=start if hash_name else None)
+        try:
+            yield found
+        except BaseException:
+            if found.hash is not None:
+                part.cut(start)
+            raise
+        finally:
+            if target.job is None:
+                part.sync()
+                if found.size == start + found.came:
+                    box.digests[upload.id] = (found.size, target.digest)
+            store.note_upload(box.database, upload.id, verified_to=None, expires_at=time.time() + SILENCE_SECONDS)
+
+
+def tell_length(box: Box, upload: Upload, length: int) -> None:
+    """The length of an upload that was begun without one. Raises StenoboxError too_large."""
+    if length > (most := box.limits().max_bytes):
+        raise StenoboxError("too_large", f"The file is larger than {most:,} bytes, the most this box takes.")
+    store.note_upload(box.database, upload.id, length=length)
+
+
+def submit(box: Box, upload: Upload, params: Params) -> Job:
+    """Make a complete upload a job, once: asked again, the answer is the same job. Raises StenoboxError wrong_state."""
+    assert upload.job is not None
+    if not receiving(upload):
+        if upload.job.params != params:
+            raise StenoboxError("wrong_state", f"This upload is job {upload.id} already, with other parameters.")
+        return upload.job
+    if upload.length is None or offset(box, upload) < upload.length:
+        raise StenoboxError("not_finished", "This upload is not complete yet. Send the rest of it first.")
+    with media.Part(box.config, upload.id, go_on=True) as part:
+        target = Receiving(box, upload.id, upload.job.source, part, box.limits())
+        target.digest = _digest(box, upload.id, part.size)
+        return target.queue(params)
+
+
+def _digest(box: Box, upload_id: str, size: int) -> Any:
+    """The hash of the first bytes of an upload: as this process made it while they came, else of the file."""
+    count, digest = box.digests.pop(upload_id, (0, hashlib.sha256()))
+    if count == size:
+        return digest
+    with media.part(box.config, upload_id).open("rb") as file:
+        return hashlib.file_digest(file, "sha256")
+
+
+def settle(box: Box, upload: Upload) -> Upload:
+    """Queue an upload that is complete and should have been: the process died, or the disk was full, in between."""
+    if upload.job is None or not upload.submit or not receiving(upload):
+        return upload
+    if upload.length is None or offset(box, upload) < upload.length:
+        return upload
+    submit(box, upload, upload.job.params)
+    return find(box, upload.id, upload.job.submitter)
+
+
+def drop(box: Box, upload: Upload) -> None:
+    """Give an upload up, with what came of it. Raises StenoboxError wrong_state when it has become a job."""
+    store.drop_if_receiving(box.database, upload.id)
+    if store.get(box.database, upload.id) is not None:
+        raise StenoboxError("wrong_state", f"This upload is job {upload.id} by now. Cancel or delete that.")
+    media.remove(box.config, upload.id)
+    box.digests.pop(upload.id, None)
+    box.lookout.forget()
+
+
+def sweep(box: Box, moving: set[str]) -> None:
+    """Give places of silent uploads back. moving: ids of those that bytes arrive for."""
+    for upload_id in store.expire(box.database, time.time(), moving):
+        logger.info("upload %s: nothing came for an hour; its place is free again", upload_id)
+        media.remove(box.config, upload_id)
+        box.digests.pop(upload_id, None)
+        box.lookout.forget()
+    store.forget_old(box.database, time.time() - REMEMBERED_SECONDS)
+
+
+def settle_all(box: Box) -> None:
+    """Queue what was complete when the last process died. For the start of the only web process."""
+    try:
+        waiting = store.open_uploads(box.database)
+    except StenoboxError as error:  # a busy database keeps no web process from starting
+        logger.warning("complete uploads are not queued yet: %s", error.message)
+        return
+    for upload_id in waiting:
+        with contextlib.suppress(StenoboxError):  # its client asks again, or its time will be over
+            if (upload := store.find_upload(box.database, upload_id)) is not None:
+                settle(box, upload)

@@ -1,0 +1,70 @@
+"""A recording as the whole body of a request, as `curl -T talk.mp3 URL` sends it: straight to its final place."""
+
+from __future__ import annotations
+
+import re
+
+import anyio
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+
+from tasks.actions import Box
+from tasks.errors import StenoboxError
+from tasks.jobs import Job
+from tasks.repeats import Repeat
+from webapp.bodies import media_type
+from webapp.streams import pour
+from webapp.submitters import asker_of, submitter_of
+from webapp.uploads import is_known, key_of, settle
+
+FIELDS = ("model", "language", "track", "name")
+_TYPES = re.compile(r"(audio|video)/.+|application/(octet-stream|ogg|mp4|x-matroska|vnd\.rn-realmedia)")
+
+
+def is_recording(request: Request) -> bool:
+    """Whether the body calls itself one: programs that post something else would be told so after a gigabyte."""
+    return _TYPES.fullmatch(media_type(request)) is not None
+
+
+async def receive(request: Request, box: Box, name: str = "") -> tuple[Job, bool]:
+    """The job of the recording that is this request's body, and whether an earlier request with the same key began it;
+    model, language and name are in the query.
+
+    name: of the file, by the address. What is known before the body is refused before it. Raises StenoboxError.
+    """
+    query = _query(request)
+    size = _length(request)
+    submitter, asker = submitter_of(request), asker_of(request)
+    key = key_of(request)
+    if not (key != "" and await run_in_threadpool(is_known, box, submitter, key)):
+        if box.lookout.must_look(submitter):
+            await run_in_threadpool(box.lookout.look, submitter)
+        box.lookout.check(size, submitter=submitter, asker=asker)
+    params = await run_in_threadpool(box.params, query.get("model"), query.get("language"), query.get("track"))
+    place = box.receive(query.get("name") or name or "recording", size, submitter=submitter, asker=asker, key=key)
+    receiving = await run_in_threadpool(place.__enter__)
+    try:
+        await pour(request, receiving.write)
+        await settle(receiving)
+        return await run_in_threadpool(receiving.queue, params), isinstance(receiving, Repeat)
+    except ClientDisconnect:
+        raise StenoboxError("invalid_request", "The upload broke off before its end. Send it again.") from None
+    finally:
+        with anyio.CancelScope(shield=True):  # also when the server is being stopped
+            await run_in_threadpool(place.__exit__, None, None, None)
+
+
+def _query(request: Request) -> dict[str, str]:
+    for name in request.query_params:
+        if name not in FIELDS:
+            raise StenoboxError(
+                "unknown_field",
+                f"There is no field {name[:40]!r} here. There are: {', '.join(FIELDS)}.",
+                param=name[:40],
+            )
+    return dict(request.query_params)
+
+
+def _length(request: Request) -> int | None:
+    length = request.headers.get("content-length", "")
+    return int(length) if length.isascii() and length.isdigit() else None

@@ -1,0 +1,83 @@
+"""Large bodies as they come: in pieces, straight to a thread that writes them, and not slower than is honest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from types import TracebackType
+
+import anyio
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+
+from tasks.errors import StenoboxError
+
+STALL_SECONDS = 60.0
+"""How long a sender may be silent, or send next to nothing."""
+LEAST_RATE = 1000
+"""Bytes a second below which a sender is as good as silent: slower than any speech codec, so no call would bear it."""
+PIECE_BYTES = 1024 * 1024
+"""Bytes gathered before each write."""
+
+
+class Pace:
+    """Ends the block when the sender has used up its time: a bucket of STALL_SECONDS that bytes refill at LEAST_RATE.
+
+    A byte a minute is no better than silence. The clock stands while we are busy with what came. A context manager;
+    raises StenoboxError stalled.
+    """
+
+    def __init__(self) -> None:
+        self._left = STALL_SECONDS
+        self._scope = anyio.CancelScope(deadline=anyio.current_time() + self._left)
+
+    def came(self, count: int) -> None:
+        """So many bytes are here: the clock stands."""
+        left = self._scope.deadline - anyio.current_time() + count / LEAST_RATE
+        self._left = min(STALL_SECONDS, left)
+        self._scope.deadline = math.inf
+
+    def go_on(self) -> None:
+        """They are dealt with: the clock runs."""
+        self._scope.deadline = anyio.current_time() + self._left
+
+    def __enter__(self) -> Pace:
+        self._scope.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        swallowed = self._scope.__exit__(kind, error, trace)
+        if self._scope.cancelled_caught:
+            raise StenoboxError(
+                "stalled",
+                f"Next to nothing came for {STALL_SECONDS:.0f} s, so the upload was given up. Send it again.",
+            )
+        return swallowed
+
+
+async def pour(request: Request, take: Callable[[bytearray], None], heard: Callable[[], None] | None = None) -> None:
+    """Give the body to take, which blocks and is called in a thread, in pieces of about PIECE_BYTES.
+
+    heard: called whenever something has come. Raises what take raises, StenoboxError stalled, and ClientDisconnect;
+    what came before those was taken.
+    """
+    piece = bytearray()
+    try:
+        with Pace() as pace:
+            async for chunk in request.stream():
+                pace.came(len(chunk))
+                if heard is not None:
+                    heard()
+                piece += chunk
+                if len(piece) >= PIECE_BYTES:
+                    full, piece = piece, bytearray()
+                    await run_in_threadpool(take, full)
+                pace.go_on()
+    except (ClientDisconnect, StenoboxError):
+        if piece:
+            await run_in_threadpool(take, piece)
+        raise
+    if piece:
+        await run_in_threadpool(take, piece)

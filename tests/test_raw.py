@@ -55,7 +55,7 @@ def test_a_body_is_a_recording(
     job = answer.json()
     assert answer.headers["location"] == job["links"]["self"]
     assert (job["source"]["name"], job["source"]["bytes"]) == (name, len(data))
-    assert job["params"] == {"model": "demo", "language": "de"}
+    assert job["params"] == {"model": "demo", "language": "de", "track": None}
     assert media.source(server.config, job["id"]).read_bytes() == data
 
 

@@ -125,7 +125,7 @@ def test_an_upload_goes_up_in_slices_and_waits_to_be_submitted(server: Live) -> 
     job = httpx.post(server.url + SUBMIT, json={"upload": shown["id"], "language": "de"})
     assert job.status_code == 202
     assert job.json()["source"] == {"type": "upload", "name": "Grüße.mp3", "url": None, "bytes": 10, "seconds": None}
-    assert job.json()["params"] == {"model": "demo", "language": "de"}
+    assert job.json()["params"] == {"model": "demo", "language": "de", "track": None}
     assert source(server, path) == b"0123456789"
     again = httpx.post(server.url + SUBMIT, json={"upload": path, "language": "de"})
     assert (again.status_code, again.json()["id"]) == (202, job.json()["id"])
@@ -141,7 +141,7 @@ def test_with_submit_the_last_slice_makes_it_a_job_with_the_params_it_was_begun_
     assert (done.status_code, done.headers["upload-offset"]) == (204, "4")
     assert done.headers["stenobox-job"] == f"/api/v1/jobs/{path.rpartition('/')[2]}"
     job = httpx.get(server.url + done.headers["stenobox-job"]).json()
-    assert (job["state"], job["params"]) == ("queued", {"model": "demo", "language": "de"})
+    assert (job["state"], job["params"]) == ("queued", {"model": "demo", "language": "de", "track": None})
     head = ask(server, "HEAD", path)  # for a client that lost the answer
     assert (head.headers["upload-offset"], head.headers["upload-length"]) == ("4", "4")
     assert patch(server, path, 4, b"").status_code == 204

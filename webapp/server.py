@@ -27,6 +27,19 @@ LAST_SECONDS = 2.0
 """For what was broken off then."""
 
 
+class _NoAlarm(logging.Filter):
+    """A request that was cut off because the time to leave was over is no crash, and gets no traceback."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError):
+            record.msg, record.args, record.exc_info = (
+                "a request was cut off: it took longer than the grace time",
+                (),
+                None,
+            )
+        return True
+
+
 class Server(uvicorn.Server):
     """On SIGTERM or SIGINT, once or five times, it stays for as long as the worker needs to put its jobs back: people
     and load balancers are told what is happening instead of being refused a connection."""
@@ -45,6 +58,7 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=max(1, round(config.grace * CLOSE_SHARE)),
             )
         )
+        logging.getLogger("uvicorn.error").addFilter(_NoAlarm())
         self._box_config = config
         self._app = app
         self._asked: float | None = None

@@ -8,9 +8,10 @@ import json
 import logging
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from tasks import media, metrics, models, reuse, store, survey
@@ -19,7 +20,7 @@ from tasks.capacity import SPARE_BYTES, Limits, Load, Request, changed, disk_ful
 from tasks.config import Config
 from tasks.db import Database
 from tasks.errors import StenoboxError
-from tasks.jobs import Job, Params, Source, State, is_id
+from tasks.jobs import Job, JobKind, Params, Source, State, is_id
 from tasks.logins import Logins
 from tasks.lookout import Lookout
 from tasks.names import clean_name
@@ -28,7 +29,7 @@ from tasks.principals import OPERATOR, Principal
 from tasks.queue import Queue
 from tasks.repeats import Repeat
 from tasks.survey import Survey
-from tasks.wishes import check_transcription
+from tasks.wishes import check_extraction, check_transcription
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class Receiving:
     limits: Limits
     job: Job | None = None
     digest: Any = field(default_factory=hashlib.sha256)
+    adopted: bool = False
 
     def write(self, data: bytes | bytearray) -> None:
         """Blocks on the disk. Raises StenoboxError too_large or disk_full."""
@@ -57,6 +59,11 @@ class Receiving:
         self.part.write(data)
         self.digest.update(data)
 
+    def adopt(self, path: Path, sha256: str | None) -> None:
+        """Take another job's file as it is, instead of writing one. sha256: its digest, None if that isn't known."""
+        self.part.adopt(path)
+        self.source, self.adopted = replace(self.source, sha256=sha256), True
+
     def queue(self, params: Params, name: str | None = None) -> Job:
         """All bytes are here: once this returns, the job survives any crash. Raises StenoboxError."""
         if not self.part.size:
@@ -66,10 +73,11 @@ class Receiving:
         except StenoboxError:
             self.box.get(self.job_id)  # deleted meanwhile, and its folder with it: that is what to say
             raise
-        name, sha256 = clean_name(name or self.source.name), self.digest.hexdigest()
+        name = clean_name(name or self.source.name)
+        sha256 = self.source.sha256 if self.adopted else self.digest.hexdigest()
         source = replace(self.source, bytes=self.part.size, name=name, sha256=sha256)
         config, database, job = self.box.config, self.box.database, None
-        if self.limits.reuse:
+        if self.limits.reuse and not params.kind.light:
             job = reuse.complete(config, database, self.job_id, source, params)
         job = job or store.queue_if_receiving(database, self.job_id, source, params)
         if job is None:
@@ -153,6 +161,17 @@ class Box:
             raise never_fits(request)
         return params
 
+    def wanted(self, kind: JobKind, asked: Mapping[str, Any]) -> Params:
+        """Parameters of a job of this kind from the fields that were sent (see `wishes.FIELDS`). Raises as `params` and
+        `check_extraction`."""
+        match kind:
+            case JobKind.TRANSCRIPTION:
+                return self.params(asked.get("model"), asked.get("language"), asked.get("track"))
+            case JobKind.EXTRACTION:
+                return check_extraction(asked)
+            case JobKind.DOWNLOAD:
+                return Params(kind=kind)
+
     @contextmanager
     def receive(
         self,
@@ -162,12 +181,15 @@ class Box:
         submitter: str | None = None,
         asker: str = "",
         key: str = "",
+        *,
+        warm: bool = True,
     ) -> Iterator[Receiving | Repeat]:
         """Take a place and a folder for a recording. Both are given back unless it was queued inside the block.
 
         name: the uploader's own; size: bytes as announced, None if unknown; submitter: whose it is, None: the
         principal's; asker: who is told when to come back; key: the submitter's own name for this submission (see
-        `repeats`), whose second use takes no place and leads to the same job. Raises the refusal.
+        `repeats`), whose second use takes no place and leads to the same job; warm: whether a model will be needed.
+        Raises the refusal.
         """
         submitter = self.principal.submitter if submitter is None else submitter
         source, limits = Source(kind, clean_name(name), size), self.limits()
@@ -181,7 +203,8 @@ class Box:
         receiving = None
         try:
             with media.Part(self.config, job_id) as part:
-                self.queue.warm(job_id)
+                if warm:
+                    self.queue.warm(job_id)
                 receiving = Receiving(self, job_id, source, part, limits)
                 yield receiving
         finally:
@@ -323,7 +346,10 @@ class Box:
         self.lookout.forget()
 
     def transcript(self, job: Job) -> dict[str, Any]:
-        """The transcript of a completed job (design section 10). Raises StenoboxError not_finished."""
+        """The transcript of a completed job (design section 10). Raises StenoboxError not_finished, or not_found for a
+        job of another kind."""
+        if job.kind != JobKind.TRANSCRIPTION:
+            raise StenoboxError("not_found", f"This job is {_A[job.kind]}: it has no transcript, but media.")
         if job.state != State.COMPLETED or job.result is None:
             sentence = {
                 State.FAILED: "This job failed, so it has no transcript. Its error says why.",
@@ -340,6 +366,9 @@ class Box:
 
 def media_missing() -> StenoboxError:
     return StenoboxError("media_missing", "The recording is no longer on this box. Send it again.")
+
+
+_A = {JobKind.EXTRACTION: "an extraction", JobKind.DOWNLOAD: "a download"}
 
 
 def _wrong_state(job: Job, done: str) -> StenoboxError:

@@ -68,7 +68,8 @@ class Load:
     of work left in each running job; waiting: in each queued one, in line, then in those that are being fetched.
     downloading: jobs whose link is being fetched, in slots of their own; to_download: of the queued ones, those whose
     link still has to be. slack: times as long as expected that nine
-    of ten jobs took at most. of_key: active jobs of the key that asks; guard: what the pressure guard does.
+    of ten jobs took at most. of_key: active jobs of the key that asks; guard: what the pressure guard does;
+    light: jobs in line or running that need no model, counted nowhere else.
     """
 
     receiving: int = 0
@@ -82,10 +83,11 @@ class Load:
     guard: str = "calm"
     downloading: int = 0
     to_download: int = 0
+    light: int = 0
 
     @property
     def active(self) -> int:
-        return self.receiving + self.queued + self.downloading + self.running
+        return self.receiving + self.queued + self.downloading + self.running + self.light
 
 
 @dataclass(frozen=True, slots=True)

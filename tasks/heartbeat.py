@@ -105,7 +105,7 @@ class Heartbeat:
         if load.to_download and load.downloading < limits.download_slots:
             for job in store.list_active(self._database)[-1:]:
                 self._queue.fetch(job.id)
-        if load.queued > load.to_download and load.running < limits.slots:
+        if load.light or (load.queued > load.to_download and load.running < limits.slots):
             for job in store.list_active(self._database)[-1:]:  # any will do; there may be none by now
                 self._queue.wake(job.id)
 

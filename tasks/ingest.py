@@ -10,7 +10,7 @@ from tasks.actions import Box
 from tasks.capacity import Request
 from tasks.children import ChildDied
 from tasks.errors import StenoboxError
-from tasks.jobs import Job, Source
+from tasks.jobs import Job, Params, Source
 from tasks.links.about import clean
 
 LOOKS = 2
@@ -43,14 +43,16 @@ def submit(
     asker: str = "",
     title: str = "",
     key: str = "",
+    wanted: Params | None = None,
 ) -> Job:
     """Take a place in line for a link: it is fetched first, then transcribed. submitter: whose it is; asker: who is
     told when to come back; title: what to call it until the site is asked; key: the submitter's own name for this
-    submission, whose second use leads to the same job.
+    submission, whose second use leads to the same job; wanted: parameters that were checked before, instead of model
+    and language.
 
     Raises as `check`, `Box.params` and `repeats.find`, and the refusals of admission."""
     url = check(box, url)
-    params = box.params(model, language)
+    params = wanted or box.params(model, language)
 
     def is_same(job: Job) -> bool:
         return (job.source.url, job.params) == (url, params)
@@ -64,7 +66,7 @@ def submit(
         job = store.admit_link(box.database, box.planner.first(), request, source, params, submitter, key)
     except store.KeyTaken:  # by one that came at the same time
         known = repeats.find(box.database, submitter, key, is_same)
-        return known or submit(box, url, model, language, submitter, asker, title, key)
+        return known or submit(box, url, model, language, submitter, asker, title, key, wanted)
     except StenoboxError as refusal:
         if refusal.code == "queue_full":
             box.lookout.check_again(None, submitter, asker)

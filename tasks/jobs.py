@@ -83,6 +83,22 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
+class JobKind(StrEnum):
+    """What is to be done with the media, and what the job's result is then."""
+
+    TRANSCRIPTION = "transcription"
+    """Its words."""
+    EXTRACTION = "extraction"
+    """Its sound, in a form of one's choice."""
+    DOWNLOAD = "download"
+    """The media itself, as it came."""
+
+    @property
+    def light(self) -> bool:
+        """Whether it needs no model, and so no slot of those that hold one."""
+        return self != JobKind.TRANSCRIPTION
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where the media came from. name is the uploader's own and only ever data. bytes: size; seconds: duration,
@@ -100,11 +116,14 @@ class Source:
 @dataclass(frozen=True, slots=True)
 class Params:
     """What was asked for, frozen at submit. language: a Whisper language code, or None to detect it; track: which
-    audio track, from 1, None for the likeliest."""
+    audio track, from 1, None for the likeliest; format, bitrate: of extracted sound, in bits a second."""
 
-    model: str
+    model: str = ""
     language: str | None = None
     track: int | None = None
+    kind: JobKind = JobKind.TRANSCRIPTION
+    format: str | None = None
+    bitrate: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +140,7 @@ class Job:
     """One row of the jobs table. Times are seconds since 1970, UTC; progress is 0..1."""
 
     id: str
-    kind: str
+    kind: JobKind
     state: State
     source: Source
     params: Params
@@ -137,7 +156,8 @@ class Job:
     note: str | None = None
     """A sentence about the result that is not an error, such as that no speech was found."""
     result: str | None = field(default=None, repr=False)
-    """Name of the transcript file in the job's folder; set only by the attempt that finished the job."""
+    """Name of the file in the job's folder that came out: a transcript, sound, or the source as it came; set only by
+    the attempt that finished the job."""
     media: dict[str, Any] | None = None
     """What the recording says of itself, once it is decoded (see `decode.Facts`)."""
     submitter: str = ""

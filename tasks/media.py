@@ -8,6 +8,7 @@
                       peaks.json    the waveform, once a decoder has been through
                       cover.jpg     a small picture, if the recording had one
                       <token>.json  the transcript of one attempt; the job's row says which one counts
+                      <token>.mp3   the same for sound that was extracted: .mp3, .opus, .wav, .flac
 """
 
 from __future__ import annotations
@@ -76,8 +77,8 @@ def take(config: Config, job_id: str, path: Path) -> None:
             os.fsync(file.fileno())
         target = source(config, job_id)
         os.replace(path, target)
-        _sync_folder(target.parent)
-        _sync_folder(target.parent.parent)
+        sync(target.parent)
+        sync(target.parent.parent)
     except OSError as error:
         raise _sentence(error) from error
 
@@ -123,6 +124,17 @@ def transcript(config: Config, job_id: str, result: str) -> Path:
     return folder(config, job_id) / result
 
 
+def result(config: Config, job_id: str, name: str) -> Path:
+    """The file that a job's `result` names, of whatever kind it is."""
+    return transcript(config, job_id, name)
+
+
+def drop_made(config: Config, job_id: str, token: str) -> None:
+    """Remove what an attempt has made: nobody will name it."""
+    for path in folder(config, job_id).glob(f"{token}.*"):
+        path.unlink(missing_ok=True)
+
+
 def remove(config: Config, job_id: str) -> None:
     """Delete everything the job has on disk. Fine when there is nothing."""
     shutil.rmtree(folder(config, job_id), ignore_errors=True)
@@ -142,7 +154,7 @@ def write_durably(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-        _sync_folder(path.parent)
+        sync(path.parent)
     except OSError as error:
         part.unlink(missing_ok=True)
         raise _sentence(error) from error
@@ -178,6 +190,20 @@ class Part:
             raise _sentence(error) from error
         self.size += len(data)
 
+    def adopt(self, path: Path) -> None:
+        """Take what another job has as one's own: by a link where the disk can, else by a copy."""
+        spare = self._path.with_name("source.link")
+        try:
+            os.link(path, spare)
+            os.replace(spare, self._path)
+            self.size = path.stat().st_size
+        except FileNotFoundError:
+            raise StenoboxError("media_missing", "The media of the source job was deleted meanwhile.") from None
+        except OSError:
+            with open(path, "rb") as file:
+                while data := file.read(2**20):
+                    self.write(data)
+
     def cut(self, size: int) -> None:
         """Forget what came after so many bytes."""
         try:
@@ -200,8 +226,8 @@ class Part:
             os.fsync(self._file.fileno())
             self._file.close()
             os.replace(self._path, self._target)
-            _sync_folder(self._target.parent)
-            _sync_folder(self._target.parent.parent)
+            sync(self._target.parent)
+            sync(self._target.parent.parent)
         except OSError as error:
             raise _sentence(error) from error
 
@@ -214,7 +240,8 @@ class Part:
         self._file.close()
 
 
-def _sync_folder(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Put a folder's names on disk."""
     # A rename is durable only once the folder that holds the name is on disk.
     handle = os.open(path, os.O_RDONLY)
     try:

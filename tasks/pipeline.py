@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
-from tasks import causes, children, devices, journal, logs, machine, media, metrics, models, store
+from tasks import causes, children, devices, journal, logs, machine, media, metrics, models, steps, store
 from tasks.children import ChildDied
 from tasks.config import Config
 from tasks.costs import Kind, Record, windows
@@ -104,7 +104,8 @@ class Pipeline:
         """Run the first job in line, if there is a slot. job_id: whose submission woke us."""
         if self._heartbeat.leaving or self._holding():
             return
-        attempt = store.claim_next(self._database, self._planner.first(), self._worker, self._config.lease)
+        claim = (self._database, self._planner.first(), self._worker, self._config.lease)
+        attempt = store.claim_next(*claim, light=True) or store.claim_next(*claim)
         if attempt is None:
             return
         if attempt.job.attempts == 1:
@@ -128,6 +129,8 @@ class Pipeline:
         """Do the work; return the change of the row that its outcome calls for."""
         token = running.token
         try:
+            if running.job.kind.light:
+                return self._light(running)
             words = self._words(running)
             running.at(Stage.SAVE, 0.99)
             result = f"{token}.json"
@@ -143,6 +146,24 @@ class Pipeline:
             return partial(store.fail_if_owned, self._database, token, "internal", sentence, running.seen)
         finally:
             media.sound(self._config, running.job.id, token).unlink(missing_ok=True)
+
+    def _light(self, running: Running) -> Callable[[], Job | None]:
+        def note(sound: Sound) -> None:
+            with _estimates_can_wait(running.job.id):
+                store.note_media_if_owned(self._database, running.token, sound.seconds, asdict(sound.facts))
+
+        running.at(Stage.DECODE, 0.0)
+        made = steps.make(self._config, running, self._planner.limits().max_seconds, note)
+        return partial(
+            store.finish_if_owned,
+            self._database,
+            running.token,
+            made.result,
+            made.seconds,
+            DAMAGED if made.damaged else None,
+            made.work,
+            running.seen,
+        )
 
     def _finish(self, running: Running, result: str, words: Words) -> Job | None:
         job = store.finish_if_owned(
@@ -178,7 +199,7 @@ class Pipeline:
             metrics.finished(job)
             media.journal(self._config, job.id).unlink(missing_ok=True)
         if job is None or job.state != State.COMPLETED:
-            media.transcript(self._config, running.job.id, f"{running.token}.json").unlink(missing_ok=True)
+            media.drop_made(self._config, running.job.id, running.token)
         if job is None and store.get(self._database, running.job.id) is None:
             media.remove(self._config, running.job.id)  # deleted while it ran
 

@@ -63,8 +63,9 @@ def rescue(config: Config, database: Database) -> None:
     """Put every running job back in line and sweep what belongs to no job. Only under the worker's lock."""
     for job in store.requeue_all_running(database):
         logger.warning("job %s: its worker is gone; back in line", job.id)
-        for stale in media.folder(config, job.id).glob("*.json*"):  # it died before the row could name it
-            stale.unlink(missing_ok=True)
+        for stale in media.folder(config, job.id).glob("?" * 32 + ".*"):  # it died before the row could name it
+            if not stale.is_dir():
+                stale.unlink(missing_ok=True)
     found = media.stray(config)  # looked up before the rows: a row is always there before its folder
     for job_id in found - store.ids(database):
         logger.warning("job %s: no such job; removing its files", job_id)

@@ -164,7 +164,7 @@ class TestHostileFiles:
             decoding.sandbox.enter = lambda *_: True
             def task(source, target):
                 return decoding.json.dumps(dict(source=str(source), target=str(target), max_seconds=600, deadline=60,
-                                                track=None, language=None, extras=None))
+                                                track=None, language=None, extras=None, form=None))
 
             files = [media.make(folder / f"a.{kind}", media.sound()[:16000]) for kind in media.FORMATS]
             dice = random.Random(20)
@@ -397,7 +397,7 @@ class TestInThisProcess:
             monkeypatch.setattr(decoding, name, value)
         target = source.with_name("out.f32")
         task = {"source": str(source), "target": str(target), "max_seconds": LONG, "deadline": 60}
-        task |= {"track": None, "language": None, "extras": None}
+        task |= {"track": None, "language": None, "extras": None, "form": None}
         monkeypatch.setattr(sys, "argv", ["decode", json.dumps(task)])
         decoding.main()
         return said[-1]

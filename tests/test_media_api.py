@@ -58,7 +58,14 @@ def test_facts_waveform_and_picture(client: TestClient, behind: Box) -> None:
     address = f"/api/v1/jobs/{read(behind)}"
     job = client.get(address).json()
     assert job["media"] == FACTS
-    assert job["links"] == {"self": address, "peaks": f"{address}/peaks", "cover": f"{address}/cover"}
+    assert job["links"] == {
+        "self": address,
+        "media": f"{address}/media",
+        "peaks": f"{address}/peaks",
+        "cover": f"{address}/cover",
+    }
+    answer = client.get(job["links"]["media"])
+    assert (answer.content, answer.headers["content-type"]) == (b"sound", "video/mp4")
     peaks = client.get(job["links"]["peaks"])
     assert (peaks.headers["content-type"], peaks.json()["peaks"]) == ("application/json", [0, 255])
     cover = client.get(job["links"]["cover"])

@@ -39,7 +39,7 @@ from tasks.engine.process import Canceled, Recognized
 from tasks.engine.spec import Spec
 from tasks.errors import StenoboxError
 from tasks.heartbeat import Heartbeat
-from tasks.jobs import MAX_CRASHES, Job, Params, Stage, State
+from tasks.jobs import MAX_CRASHES, Job, JobKind, Params, Stage, State
 from tasks.pipeline import DAMAGED, Pipeline, engine_spec
 from tasks.queue import Queue
 from tasks.running import Reason
@@ -1033,3 +1033,57 @@ def test_a_busy_database_at_what_only_estimates_need_costs_neither_job_nor_trans
     job_id = bench.submit()
     job = finished(bench, job_id, State.COMPLETED)
     assert bench.box.transcript(job)["text"] == TRANSCRIPT["text"]
+
+
+class TestLightJobs:
+    """Jobs that need no model: no engine is asked, and their result is a file."""
+
+    def submit(self, bench: Bench, params: Params, source: Path) -> str:
+        with bench.box.receive("film.mp4", warm=False) as receiving:
+            receiving.write(source.read_bytes())
+            return receiving.queue(params).id
+
+    def test_sound_is_extracted(self, bench: Bench, tmp_path: Path) -> None:
+        source = media_files.make(tmp_path / "a.mp4", SPEECH, picture=True)
+        job_id = self.submit(bench, Params(kind=JobKind.EXTRACTION, format="mp3"), source)
+        job = finished(bench, job_id, State.COMPLETED)
+        assert job.result is not None
+        assert job.result.endswith(".mp3")
+        assert media.result(bench.config, job_id, job.result).stat().st_size > 10_000
+        assert job.source.seconds == pytest.approx(len(SPEECH) / SAMPLE_RATE, abs=0.1)
+        assert job.media is not None
+        assert job.media["codec"] == "aac"
+        assert bench.engine.calls == bench.engine.specs == bench.engine.warmed == []
+
+    def test_it_runs_beside_a_transcription_that_holds_the_only_slot(self, bench: Bench, tmp_path: Path) -> None:
+        source = media_files.make(tmp_path / "a.wav", SPEECH)
+        ids = []
+
+        def behave(call: Call) -> Answer:
+            ids.append(self.submit(bench, Params(kind=JobKind.EXTRACTION, format="flac"), source))
+            bench.pipeline.run(ids[0])
+            return TRANSCRIPT, None
+
+        bench.engine.behave = behave
+        bench.run(bench.submit())
+        assert bench.box.get(ids[0]).state == State.COMPLETED
+
+    def test_what_has_no_sound_fails_and_leaves_nothing(self, bench: Bench, tmp_path: Path) -> None:
+        source = media_files.video_only(tmp_path / "a.mp4")
+        job = finished(bench, self.submit(bench, Params(kind=JobKind.EXTRACTION, format="wav"), source), State.FAILED)
+        assert job.error is not None
+        assert job.error.code == "no_audio"
+
+    def test_a_download_is_done_once_it_is_here(self, bench: Bench, tmp_path: Path) -> None:
+        source = media_files.video_only(tmp_path / "a.mp4")
+        job = finished(bench, self.submit(bench, Params(kind=JobKind.DOWNLOAD), source), State.COMPLETED)
+        assert job.result == "source"
+
+    @pytest.mark.parametrize("kind", [JobKind.EXTRACTION, JobKind.DOWNLOAD])
+    def test_without_its_media(self, kind: JobKind, bench: Bench, tmp_path: Path) -> None:
+        job_id = self.submit(bench, Params(kind=kind, format="mp3"), media_files.make(tmp_path / "a.wav", SPEECH))
+        media.source(bench.config, job_id).unlink()
+        job = bench.run(job_id)
+        assert job is not None
+        assert job.error is not None
+        assert job.error.code == "media_missing"

@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from tasks.capacity import Limits
 from tasks.errors import StenoboxError
-from tasks.jobs import Failure, Job, Params, Source, Stage, State
+from tasks.jobs import Failure, Job, JobKind, Params, Source, Stage, State
 from webapp import paths, templating
 from webapp.stories import Told
 
@@ -46,7 +46,7 @@ def make_job(state: State, **changes: Any) -> Job:
     }
     fields: dict[str, Any] = {
         "id": f"{list(State).index(state):032x}",
-        "kind": "transcribe",
+        "kind": JobKind.TRANSCRIPTION,
         "source": Source("upload", HOSTILE, bytes=48_000_000, seconds=600.0),
         "params": Params("small", "de"),
         "created_at": NOW - 120,

@@ -11,10 +11,12 @@ from starlette.responses import JSONResponse, Response
 
 from tasks import __version__
 from tasks.actions import Box
+from tasks.chaining import stem
 from tasks.errors import StenoboxError
-from tasks.jobs import Job, State
+from tasks.jobs import Job, JobKind, State
 from tasks.repeats import Repeat
 from tasks.transcripts import find_format
+from tasks.wishes import FIELDS
 from webapp import raw, submissions
 from webapp.auth import principal_of
 from webapp.bodies import media_type
@@ -22,7 +24,6 @@ from webapp.resources import job_json
 from webapp.uploads import read_form
 
 MOST_JOBS = 200
-FIELDS = ("model", "language", "track")
 
 
 def box_of(request: Request) -> Box:
@@ -38,17 +39,21 @@ def _json(box: Box, job: Job) -> dict[str, Any]:
 async def create_transcription(request: Request) -> Response:
     """POST /api/v1/transcriptions: a form with `file`, `model`, `language`, `track`, or JSON (see `submissions`), or
     the recording itself (see `raw`) → 202 with the job."""
+    return await create(request, JobKind.TRANSCRIPTION)
+
+
+async def create(request: Request, kind: JobKind) -> Response:
+    """202 with the job of this kind that a request brings, in whichever way. Raises StenoboxError."""
     box = box_of(request)
     if media_type(request) == "application/json":
-        job = await submissions.submit(request, box)
+        job = await submissions.submit(request, box, kind)
         return await run_in_threadpool(accepted, box, job)
     if raw.is_recording(request):
-        return await _receive_raw(request)
-    async with read_form(request, box, allowed=FIELDS, several=False) as form:
+        return await _receive_raw(request, kind=kind)
+    async with read_form(request, box, allowed=FIELDS[kind], several=False, warm=not kind.light) as form:
 
         def queue() -> Job:
-            params = box.params(*map(form.fields.get, FIELDS))
-            return form.uploads[0].receiving.queue(params, form.uploads[0].name)
+            return form.uploads[0].receiving.queue(box.wanted(kind, form.fields), form.uploads[0].name)
 
         job = await run_in_threadpool(queue)
         repeated = isinstance(form.uploads[0].receiving, Repeat)
@@ -60,9 +65,9 @@ async def put_transcription(request: Request) -> Response:
     return await _receive_raw(request, request.path_params.get("name", ""))
 
 
-async def _receive_raw(request: Request, name: str = "") -> Response:
+async def _receive_raw(request: Request, name: str = "", kind: JobKind = JobKind.TRANSCRIPTION) -> Response:
     box = box_of(request)
-    job, repeated = await raw.receive(request, box, name)
+    job, repeated = await raw.receive(request, box, name, kind)
     return await run_in_threadpool(accepted, box, job, repeated)
 
 
@@ -130,9 +135,13 @@ def transcript_response(box: Box, job: Job, name: str, *, download: bool) -> Res
     body = form.write(box.transcript(job))
     headers = {"Cache-Control": "private, no-cache"}
     if download:
-        stem = job.source.name.rpartition(".")[0] or job.source.name
-        headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(f'{stem}.{name}', safe='')}"
+        headers["Content-Disposition"] = attachment(f"{stem(job.source.name)}.{name}")
     return Response(body, media_type=form.media_type, headers=headers)
+
+
+def attachment(name: str) -> str:
+    """The header with which browsers save an answer under this name."""
+    return f"attachment; filename*=UTF-8''{quote(name, safe='')}"
 
 
 def healthz(request: Request) -> Response:

@@ -13,6 +13,9 @@ from tasks import __version__
 from tasks.errors import StenoboxError
 from webapp.templating import templates
 
+_PROGRAMS = ("/api/", "/transcribe", "/download", "/extract-audio")
+"""Addresses of programs, which want JSON; the others are people's."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -40,7 +43,7 @@ def headers(error: StenoboxError) -> dict[str, str]:
 
 def respond(request: Request, error: StenoboxError) -> Response:
     """The answer to a request that failed, in the form its face uses."""
-    if request.url.path.startswith("/api/"):
+    if request.url.path.startswith(_PROGRAMS):
         return as_json(error)
     context = {"status": error.kind.status, "error": error, "version": __version__}
     return templates.TemplateResponse(request, "errors/error.html", context, error.kind.status, headers(error))

@@ -10,12 +10,16 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from tasks import __version__, models, store
+from tasks.chaining import submit_from_job
 from tasks.errors import StenoboxError
-from tasks.jobs import Job, State
+from tasks.jobs import Job, JobKind, State
 from tasks.languages import NAMES
-from webapp.api import FIELDS, box_of, transcript_response
+from tasks.wishes import FIELDS
+from webapp.api import box_of, transcript_response
+from webapp.bodies import read_fields
 from webapp.errors import headers
 from webapp.stories import tell
+from webapp.submitters import asker_of, submitter_of
 from webapp.templating import templates
 from webapp.uploads import read_form
 
@@ -64,10 +68,10 @@ async def submit(request: Request) -> Response:
     """POST /jobs: the form of the page without JavaScript. All files are taken, or none."""
     box = box_of(request)
     try:
-        async with read_form(request, box, allowed=(*FIELDS, "url"), several=True) as form:
+        async with read_form(request, box, allowed=(*FIELDS[JobKind.TRANSCRIPTION], "url"), several=True) as form:
 
             def queue() -> list[Job]:
-                params = box.params(*map(form.fields.get, FIELDS))
+                params = box.wanted(JobKind.TRANSCRIPTION, form.fields)
                 jobs: list[Job] = []
                 try:
                     for upload in form.uploads:
@@ -110,13 +114,28 @@ def show(request: Request) -> Response:
     box = box_of(request)
     job = box.get(request.path_params["id"])
     transcript = None
-    if job.state == State.COMPLETED:
+    if job.state == State.COMPLETED and not job.kind.light:
         try:
             transcript = box.transcript(job)
         except StenoboxError:  # its file is gone: the page says so instead of failing
             transcript = None
     context = {"job": job, "transcript": transcript, "tries": tell(job, store.list_attempts(box.database, job.id))}
     return page_or_partial(request, "jobs/show.html", "jobs/_job.html", context, lambda: {})
+
+
+async def next_step(request: Request) -> Response:
+    """POST /jobs/{id}/next: make a job of this one's media; kind, and track where there are several."""
+    box, fields = box_of(request), await read_fields(request)
+    kind = fields.pop("kind", "")
+    if kind not in (JobKind.TRANSCRIPTION, JobKind.EXTRACTION):
+        raise StenoboxError("invalid_value", "kind must be transcription or extraction.", param="kind")
+
+    def submit() -> Job:
+        params = box.wanted(JobKind(kind), fields)
+        source = request.path_params["id"]
+        return submit_from_job(box, source, params, submitter_of(request), asker_of(request))
+
+    return see(f"/jobs/{(await run_in_threadpool(submit)).id}")
 
 
 def download(request: Request) -> Response:

@@ -10,14 +10,14 @@ from starlette.requests import ClientDisconnect, Request
 
 from tasks.actions import Box
 from tasks.errors import StenoboxError
-from tasks.jobs import Job
+from tasks.jobs import Job, JobKind
 from tasks.repeats import Repeat
+from tasks.wishes import FIELDS
 from webapp.bodies import media_type
 from webapp.streams import pour
 from webapp.submitters import asker_of, submitter_of
 from webapp.uploads import is_known, key_of, settle
 
-FIELDS = ("model", "language", "track", "name")
 _TYPES = re.compile(r"(audio|video)/.+|application/(octet-stream|ogg|mp4|x-matroska|vnd\.rn-realmedia)")
 
 
@@ -26,13 +26,16 @@ def is_recording(request: Request) -> bool:
     return _TYPES.fullmatch(media_type(request)) is not None
 
 
-async def receive(request: Request, box: Box, name: str = "") -> tuple[Job, bool]:
+async def receive(
+    request: Request, box: Box, name: str = "", kind: JobKind = JobKind.TRANSCRIPTION
+) -> tuple[Job, bool]:
     """The job of the recording that is this request's body, and whether an earlier request with the same key began it;
-    model, language and name are in the query.
+    what is asked of it and its name are in the query.
 
-    name: of the file, by the address. What is known before the body is refused before it. Raises StenoboxError.
+    name: of the file, by the address; kind: what is to be done with it. What is known before the body is refused
+    before it. Raises StenoboxError.
     """
-    query = _query(request)
+    query = _query(request, kind)
     size = _length(request)
     submitter, asker = submitter_of(request), asker_of(request)
     key = key_of(request)
@@ -40,8 +43,9 @@ async def receive(request: Request, box: Box, name: str = "") -> tuple[Job, bool
         if box.lookout.must_look(submitter):
             await run_in_threadpool(box.lookout.look, submitter)
         box.lookout.check(size, submitter=submitter, asker=asker)
-    params = await run_in_threadpool(box.params, query.get("model"), query.get("language"), query.get("track"))
-    place = box.receive(query.get("name") or name or "recording", size, submitter=submitter, asker=asker, key=key)
+    params = await run_in_threadpool(box.wanted, kind, query)
+    name = query.get("name") or name or "recording"
+    place = box.receive(name, size, submitter=submitter, asker=asker, key=key, warm=not kind.light)
     receiving = await run_in_threadpool(place.__enter__)
     try:
         await pour(request, receiving.write)
@@ -54,12 +58,13 @@ async def receive(request: Request, box: Box, name: str = "") -> tuple[Job, bool
             await run_in_threadpool(place.__exit__, None, None, None)
 
 
-def _query(request: Request) -> dict[str, str]:
+def _query(request: Request, kind: JobKind) -> dict[str, str]:
+    known = (*FIELDS[kind], "name")
     for name in request.query_params:
-        if name not in FIELDS:
+        if name not in known:
             raise StenoboxError(
                 "unknown_field",
-                f"There is no field {name[:40]!r} here. There are: {', '.join(FIELDS)}.",
+                f"There is no field {name[:40]!r} here. There are: {', '.join(known)}.",
                 param=name[:40],
             )
     return dict(request.query_params)

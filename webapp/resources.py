@@ -7,16 +7,19 @@ from typing import Any
 
 from tasks import capacity
 from tasks.capacity import Limits, Load
-from tasks.jobs import Job, State
+from tasks.jobs import Job, JobKind, State
+from tasks.wishes import FIELDS
 
 
 def job_json(job: Job, limits: Limits, load: Load) -> dict[str, Any]:
     """One job. limits, load: as they are now. `eta_seconds` is an estimate from this box's own jobs, null before the
     first."""
     links = {"self": f"/api/v1/jobs/{job.id}"}
-    if job.state == State.COMPLETED:
+    if job.state == State.COMPLETED and job.kind == JobKind.TRANSCRIPTION:
         links["transcript"] = f"/api/v1/jobs/{job.id}/transcript"
-    if job.media is not None:
+    if job.state == State.COMPLETED or (job.state != State.RECEIVING and job.kind == JobKind.TRANSCRIPTION):
+        links["media"] = f"/api/v1/jobs/{job.id}/media"
+    if job.media is not None and job.kind == JobKind.TRANSCRIPTION:
         links["peaks"] = f"/api/v1/jobs/{job.id}/peaks"
         if job.media.get("cover"):
             links["cover"] = f"/api/v1/jobs/{job.id}/cover"
@@ -38,7 +41,7 @@ def job_json(job: Job, limits: Limits, load: Load) -> dict[str, Any]:
             "bytes": job.source.bytes,
             "seconds": job.source.seconds,
         },
-        "params": {"model": job.params.model or None, "language": job.params.language, "track": job.params.track},
+        "params": {name: getattr(job.params, name) or None for name in FIELDS[job.kind]},
         "media": job.media,
         "queue_position": job.queue_position,
         "eta_seconds": _eta(job, limits, load),

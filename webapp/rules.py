@@ -19,6 +19,8 @@ OWN = (
     "/links",
     "/api/v1/jobs",
     "/api/v1/transcriptions",
+    "/api/v1/audio-extractions",
+    "/api/v1/downloads",
     "/api/v1/uploads",
     "/api/v1/links",
     "/api/v1/capacity",

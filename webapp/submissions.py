@@ -13,8 +13,10 @@ from starlette.requests import Request
 
 from tasks import ingest, resumable
 from tasks.actions import Box
+from tasks.chaining import submit_from_job
 from tasks.errors import StenoboxError
-from tasks.jobs import Job
+from tasks.jobs import Job, JobKind
+from tasks.wishes import FIELDS
 from webapp.bodies import read_json
 from webapp.submitters import asker_of, submitter_of
 from webapp.uploads import key_of
@@ -31,7 +33,15 @@ class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source_job: str | None = None
     model: str | None = None
     language: str | None = None
-    track: int | None = None
+    track: int | str | None = None
+    format: str | None = None
+    bitrate: int | str | None = None
+    kind: JobKind = JobKind.TRANSCRIPTION
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What is asked of a job of this kind."""
+        return {name: getattr(self, name) for name in FIELDS[self.kind]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,40 +62,51 @@ def _take_upload(box: Box, found: Submission, sender: Sender) -> Job:
     upload = resumable.find(box, (found.upload or "").rpartition("/")[2], sender.submitter)
     assert upload.job is not None
     begun = upload.job.params
-    language = begun.language if found.language is None else found.language
-    track = begun.track if found.track is None else found.track
-    params = box.params(found.model or begun.model, language, track)
-    return resumable.submit(box, upload, params)
+    asked = found.asked
+    if not found.kind.light:
+        kept = {"model": begun.model, "language": begun.language, "track": begun.track}
+        asked = {name: kept[name] if value is None else value for name, value in asked.items()}
+    return resumable.submit(box, upload, box.wanted(found.kind, asked))
 
 
 def _take_url(box: Box, found: Submission, sender: Sender) -> Job:
-    if found.track is not None:
-        raise StenoboxError("invalid_value", "The track of a link can't be chosen. Leave track out.", param="track")
     who = (sender.submitter, sender.asker)
-    return ingest.submit(box, found.url or "", found.model, found.language, *who, key=sender.key)
+    wanted = box.wanted(found.kind, found.asked)
+    return ingest.submit(box, found.url or "", None, None, *who, key=sender.key, wanted=wanted)
 
 
-SOURCES: dict[str, Take | None] = {"upload": _take_upload, "url": _take_url, "source_job": None}
+def _take_job(box: Box, found: Submission, sender: Sender) -> Job:
+    """What another job was given, or has made."""
+    who = (sender.submitter, sender.asker, sender.key)
+    return submit_from_job(box, found.source_job or "", box.wanted(found.kind, found.asked), *who)
+
+
+SOURCES: dict[str, Take | None] = {"upload": _take_upload, "url": _take_url, "source_job": _take_job}
 """Where a recording can come from, by the field that says so. None: this box can't do that."""
 
 
-async def submit(request: Request, box: Box) -> Job:
-    """The job that the body of this request asks for. Raises StenoboxError."""
-    found = read(await read_json(request, BODY_BYTES, EXAMPLE))
-    take, sender = _source(found), Sender(submitter_of(request), asker_of(request), key_of(request))
-    return await run_in_threadpool(take, box, found, sender)
+async def submit(request: Request, box: Box, kind: JobKind = JobKind.TRANSCRIPTION) -> Job:
+    """The job of this kind that the body of this request asks for. Raises StenoboxError."""
+    return await make(request, box, read(await read_json(request, BODY_BYTES, EXAMPLE), kind))
 
 
-def read(body: dict[str, Any]) -> Submission:
+async def make(request: Request, box: Box, found: Submission) -> Job:
+    """The job that was asked for, of whoever sent the request. Raises StenoboxError."""
+    sender = Sender(submitter_of(request), asker_of(request), key_of(request))
+    return await run_in_threadpool(_source(found), box, found, sender)
+
+
+def read(body: dict[str, Any], kind: JobKind = JobKind.TRANSCRIPTION) -> Submission:
     """Check the fields and their types. Raises StenoboxError unknown_field or invalid_value, with the field's name."""
+    fields = (*SOURCES, *FIELDS[kind])
     for name in body:
-        if name not in Submission.__struct_fields__:
-            known = ", ".join(Submission.__struct_fields__)
+        if name not in fields:
+            known = ", ".join(fields)
             raise StenoboxError(
                 "unknown_field", f"There is no field {name[:40]!r} here. There are: {known}.", param=name[:40]
             )
     try:
-        return msgspec.convert(body, Submission)
+        return msgspec.convert(body | {"kind": kind}, Submission)
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at ")
         name = (re.findall(r"\w+", where) or [""])[0]

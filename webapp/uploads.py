@@ -50,11 +50,13 @@ class Form:
 
 
 @asynccontextmanager
-async def read_form(request: Request, box: Box, *, allowed: tuple[str, ...], several: bool) -> AsyncIterator[Form]:
+async def read_form(
+    request: Request, box: Box, *, allowed: tuple[str, ...], several: bool, warm: bool = True
+) -> AsyncIterator[Form]:
     """Read the request's form. Places of files that were not queued when the block ends are given back.
 
     The first place is taken before the body is read, so a full box answers before anything was sent.
-    allowed: names of text fields. several: whether more than one file may come.
+    allowed: names of text fields. several: whether more than one file may come. warm: whether a model will be needed.
     Raises StenoboxError: the refusals of admission and everything that can be wrong with a form.
     """
     boundary = _boundary(request)
@@ -67,7 +69,7 @@ async def read_form(request: Request, box: Box, *, allowed: tuple[str, ...], sev
         box.lookout.check(size, submitter=submitter, asker=asker)
     stack = ExitStack()
     try:
-        receive = partial(box.receive, submitter=submitter, asker=asker, key=key)
+        receive = partial(box.receive, submitter=submitter, asker=asker, key=key, warm=warm)
         first = await run_in_threadpool(stack.enter_context, receive("recording", size))
         reader = _Reader(box, receive, stack, first, boundary, allowed, several)
         with Pace() as pace:

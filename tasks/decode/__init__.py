@@ -8,14 +8,16 @@ it goes, so that its own memory stays the same for any length.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from tasks.decode.facts import Facts, Sound, Track
+from tasks.decode.forms import FORMS, Form
 from tasks.decode.process import Started, Told, converse
 from tasks.decode.samples import BYTES_PER_SECOND, SAMPLE_RATE
 
-__all__ = ["BYTES_PER_SECOND", "SAMPLE_RATE", "Facts", "Sound", "Track", "decode"]
+__all__ = ["BYTES_PER_SECOND", "FORMS", "SAMPLE_RATE", "Facts", "Form", "Sound", "Track", "decode", "extract"]
 
 
 def decode(
@@ -36,13 +38,32 @@ def decode(
     Raises StenoboxError undecodable, no_audio, unknown_track, too_long, timed_out or disk_full, and ChildDied when it
     was killed.
     """
-    task = {
-        "source": str(source),
-        "target": str(target),
-        "max_seconds": max_seconds,
-        "track": track,
-        "language": language,
-        "extras": str(extras) if extras else None,
-    }
+    task = _task(source, target, max_seconds, track, language) | {"extras": str(extras) if extras else None}
     answer = converse(task, extras or Path("/"), on_progress, on_start)
     return msgspec.convert(answer["sound"], Sound)
+
+
+def extract(
+    source: Path,
+    target: Path,
+    form: str,
+    bitrate: int | None,
+    max_seconds: float,
+    *,
+    track: int | None = None,
+    language: str | None = None,
+    on_progress: Told = lambda _: None,
+    on_start: Started = lambda _: None,
+) -> Sound:
+    """Write the sound of source to target as one of FORMS. bitrate: bits a second, None for the form's own.
+
+    The rest, and what it raises, as for `decode`; the child works in target's folder.
+    """
+    task = _task(source, target, max_seconds, track, language) | {"form": form, "bitrate": bitrate}
+    answer = converse(task, target.parent, on_progress, on_start)
+    return msgspec.convert(answer["sound"], Sound)
+
+
+def _task(source: Path, target: Path, max_seconds: float, track: int | None, language: str | None) -> dict[str, Any]:
+    chosen = {"max_seconds": max_seconds, "track": track, "language": language}
+    return chosen | {"source": str(source), "target": str(target), "extras": None, "form": None, "bitrate": None}

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from tasks import children, logs
-from tasks.decode import cover, sandbox, tracks
+from tasks.decode import cover, forms, sandbox, tracks
+from tasks.decode.encode import encode
 from tasks.decode.facts import UNDECODABLE, Facts, Sound, Track, clean_tags, container_name
 from tasks.decode.peaks import Peaks
 from tasks.decode.samples import BYTES_PER_SECOND, SAMPLE_RATE, frames, mono_16k
@@ -33,7 +34,8 @@ def main() -> None:
     children.die_with_parent()
     logs.begin("decode")
     task = json.loads(sys.argv[1])
-    sandbox.enter(task["deadline"], int((task["max_seconds"] + 60) * BYTES_PER_SECOND))
+    most = max(BYTES_PER_SECOND, forms.BYTES_PER_SECOND) if task["form"] else BYTES_PER_SECOND
+    sandbox.enter(task["deadline"], int((task["max_seconds"] + 60) * most))
     try:
         answer = _do(task)
     except StenoboxError as error:
@@ -57,10 +59,13 @@ def say(**answer: Any) -> None:
 
 
 def _do(task: dict[str, Any]) -> Sound:
-    extras = Path(task["extras"]) if task["extras"] else None
-    return hear(
-        Path(task["source"]), Path(task["target"]), task["max_seconds"], task["track"], task["language"], extras
-    )
+    source, target, extras = (Path(task[name]) if task[name] else None for name in ("source", "target", "extras"))
+    assert source is not None
+    assert target is not None
+    chosen = (task["max_seconds"], task["track"], task["language"])
+    if task["form"]:
+        return extract(source, target, task["form"], task["bitrate"], *chosen)
+    return hear(source, target, *chosen, extras)
 
 
 @contextlib.contextmanager
@@ -142,6 +147,32 @@ def hear(
         )
 
 
+def extract(
+    source: Path,
+    target: Path,
+    form: str,
+    bitrate: int | None,
+    max_seconds: float,
+    track: int | None = None,
+    language: str | None = None,
+) -> Sound:
+    """Write one track to target in another form (see `forms`)."""
+    with opened(source) as container, open(target, "wb") as file:
+        number, stream = tracks.choose(container, track, language)
+        _only(container, stream)
+        damage: list[str] = []
+        meter = Meter(container, max_seconds)
+        with sandbox.no_new_files():
+            tags = clean_tags(container.metadata)
+            for seconds in encode(file, form, bitrate, frames(container, stream, damage), tags):
+                meter.add(seconds * SAMPLE_RATE)
+        if not meter.samples:
+            raise StenoboxError("undecodable", UNDECODABLE)
+        seconds = meter.samples / SAMPLE_RATE
+        harmed = bool(damage) or cut_short(container, stream, source, seconds)
+        return Sound(seconds=seconds, damaged=harmed, peak=peak(), facts=facts(container, stream, number))
+
+
 def _only(container: Any, *kept: Any) -> None:
     """Have libav drop the packets of all other tracks as early as it can."""
     from av.stream import Discard
@@ -156,14 +187,14 @@ class Meter:
     """Counts samples, tells of progress, and stops at the limit, whatever the header says."""
 
     def __init__(self, container: Any, max_seconds: float) -> None:
-        self.samples = 0
+        self.samples = 0.0
         self._most = max_seconds
         self._duration = (container.duration or 0) / 1e6
         self._told = 0
         if self._duration > max_seconds * 2:  # a header can lie a little; a clear excess needs no decoding
             raise too_long(max_seconds)
 
-    def add(self, samples: int) -> None:
+    def add(self, samples: float) -> None:
         """samples: at 16 kHz. Raises StenoboxError too_long."""
         self.samples += samples
         seconds = self.samples / SAMPLE_RATE

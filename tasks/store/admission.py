@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from tasks.capacity import FIRST_GUESS_SECONDS, Limits, Load, Request, changed, decide
 from tasks.db import Database, jobs, samples, settings
 from tasks.db import changes as changes_table
-from tasks.jobs import Job, Params, Source, State, new_id
+from tasks.jobs import Job, JobKind, Params, Source, State, new_id
 from tasks.store import keyring, keys, rows
 from tasks.store.resumable import Plan, add_upload
 
@@ -103,6 +103,7 @@ def read_load(connection: Connection, key: str = "") -> Load:
     """As `load`, on a connection."""
     active = connection.execute(
         sa.select(
+            jobs.c.kind,
             jobs.c.state,
             jobs.c.params,
             jobs.c.source_seconds,
@@ -116,11 +117,14 @@ def read_load(connection: Connection, key: str = "") -> Load:
         .order_by(jobs.c.turn, jobs.c.queued_at, jobs.c.id)
     ).all()
     pace = read_pace(connection)
-    running = [row for row in active if row.state == State.RUNNING and not row.needs_download]
-    downloading = [row for row in active if row.state == State.RUNNING and row.needs_download]
-    queued = [row for row in active if row.state == State.QUEUED]
+    lines = [row for row in active if not JobKind(row.kind).light or row.needs_download]
+    running = [row for row in lines if row.state == State.RUNNING and not row.needs_download]
+    downloading = [row for row in lines if row.state == State.RUNNING and row.needs_download]
+    queued = [row for row in lines if row.state == State.QUEUED]
+    receiving = sum(row.state == State.RECEIVING for row in active)
     return Load(
-        receiving=len(active) - len(running) - len(downloading) - len(queued),
+        receiving=receiving,
+        light=len(active) - receiving - len(running) - len(downloading) - len(queued),
         queued=len(queued),
         running=len(running),
         job_seconds=pace.job_seconds,
@@ -181,7 +185,11 @@ def read_pace(connection: Connection) -> Pace:
     work = sa.func.coalesce(jobs.c.work_seconds, jobs.c.finished_at - jobs.c.started_at)
     recent = connection.execute(
         sa.select(work, jobs.c.source_seconds, jobs.c.params)
-        .where(sa.text("jobs.state = 'completed' AND jobs.finished_at IS NOT NULL"), jobs.c.started_at.is_not(None))
+        .where(
+            sa.text("jobs.state = 'completed' AND jobs.finished_at IS NOT NULL"),
+            jobs.c.started_at.is_not(None),
+            ~rows.light(jobs),
+        )
         .order_by(jobs.c.finished_at.desc())
         .limit(RECENT)
     ).all()
@@ -264,6 +272,7 @@ def line_up(job_id: str, source: Source, params: Params) -> sa.Update:
             source_bytes=source.bytes,
             source_sha256=source.sha256,
             params=asdict(params),
+            kind=params.kind,
         )
     )
 

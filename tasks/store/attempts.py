@@ -18,6 +18,9 @@ from tasks.store import history, rows
 from tasks.store.admission import read_limits
 from tasks.store.history import LOST, NOTHING_SEEN, Cause, Seen
 
+LIGHT_SLOTS = 2
+"""Jobs at once that need no model: each reads one file with one process, for seconds."""
+
 _RELEASED: dict[str, Any] = dict(token=None, worker=None, lease_until=None)
 """What every row carries once nobody owns it."""
 
@@ -41,19 +44,20 @@ class Attempt:
     batch: int | None = None
 
 
-def claim_next(database: Database, first: Limits, worker: str, lease: float) -> Attempt | None:
-    """queued → running for the first in line whose media is here, if a slot is free. lease: seconds.
+def claim_next(database: Database, first: Limits, worker: str, lease: float, *, light: bool = False) -> Attempt | None:
+    """queued → running for the first in line whose media is here, if a slot is free. lease: seconds; light: of those
+    that need no model, which have LIGHT_SLOTS of their own.
 
     A job with a crash on record runs alone, so that a second death convicts only the guilty.
     """
+    lane = rows.light if light else lambda table: ~rows.light(table)
     token, now = uuid.uuid4().hex, time.time()
     other = jobs.alias("other")
-    running = (
-        other.c.finished_at.is_(None) & (other.c.state == sa.literal_column("'running'")) & ~other.c.needs_download
-    )
+    running = other.c.finished_at.is_(None) & (other.c.state == sa.literal_column("'running'"))
+    running &= ~other.c.needs_download & lane(other)
     head = (
         sa.select(jobs.c.id)
-        .where(rows.queued, ~jobs.c.needs_download)
+        .where(rows.queued, ~jobs.c.needs_download, lane(jobs))
         .order_by(jobs.c.turn, jobs.c.queued_at, jobs.c.id)
         .limit(1)
         .scalar_subquery()
@@ -67,7 +71,8 @@ def claim_next(database: Database, first: Limits, worker: str, lease: float) -> 
             .where(
                 jobs.c.id == head,
                 rows.queued,
-                sa.select(sa.func.count()).select_from(other).where(running).scalar_subquery() < limits.slots,
+                sa.select(sa.func.count()).select_from(other).where(running).scalar_subquery()
+                < (LIGHT_SLOTS if light else limits.slots),
                 ~sa.exists().where(running, other.c.crashes > 0),
                 (jobs.c.crashes == 0) | ~sa.exists().where(running),
             )
@@ -116,7 +121,7 @@ def finish_if_owned(
     database: Database,
     token: str,
     result: str,
-    seconds: float,
+    seconds: float | None,
     note: str | None,
     work: float | None = None,
     seen: Seen = NOTHING_SEEN,

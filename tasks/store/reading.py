@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import sqlalchemy as sa
 
 from tasks.db import Database, jobs
 from tasks.errors import StenoboxError
-from tasks.jobs import Job, State
+from tasks.jobs import Job, JobKind, State
 from tasks.store import history, rows
 
 
@@ -57,6 +58,7 @@ def get(database: Database, job_id: str, owner: str | None = None) -> Job | None
         if row.state == State.QUEUED:
             line = sa.tuple_(jobs.c.turn, jobs.c.queued_at, jobs.c.id)
             before = line <= sa.tuple_(*map(sa.literal, (row.turn, row.queued_at, row.id)))
+            before &= rows.light(jobs) if JobKind(row.kind).light else ~rows.light(jobs)
             ahead = connection.scalar(sa.select(sa.func.count()).select_from(jobs).where(rows.queued, before))
         return rows.job(row, ahead)
 
@@ -75,7 +77,7 @@ def list_active(database: Database, owner: str | None = None) -> list[Job]:
         receiving = connection.execute(sa.select(jobs).where(rows.receiving).order_by(jobs.c.created_at, jobs.c.id))
         found = [
             *map(rows.job, running),
-            *(rows.job(row, place) for place, row in enumerate(queued, 1)),  # its place among all
+            *(rows.job(row, place) for row, place in _places(queued)),  # its place among all
             *map(rows.job, receiving),
         ]
     return [job for job in found if owner is None or job.submitter == owner]
@@ -99,16 +101,19 @@ def list_jobs(
                     "invalid_value", "The job to go on after was deleted. Start again at the first page.", param="after"
                 )
             query = query.where(sa.tuple_(jobs.c.created_at, jobs.c.id) < sa.tuple_(*map(sa.literal, (last, after))))
-        places = {
-            job_id: place
-            for place, job_id in enumerate(
-                connection.scalars(
-                    sa.select(jobs.c.id).where(rows.queued).order_by(jobs.c.turn, jobs.c.queued_at, jobs.c.id)
-                ),
-                1,
-            )
-        }
+        line = sa.select(jobs.c.id, jobs.c.kind).where(rows.queued)
+        line = line.order_by(jobs.c.turn, jobs.c.queued_at, jobs.c.id)
+        places = {row.id: place for row, place in _places(connection.execute(line))}
         return [rows.job(row, places.get(row.id)) for row in connection.execute(query)]
+
+
+def _places(line: Iterable[Any]) -> Iterator[tuple[Any, int]]:
+    """Rows in line with their places: those that need no model have a line of their own."""
+    last = {True: 0, False: 0}
+    for row in line:
+        light = JobKind(row.kind).light
+        last[light] += 1
+        yield row, last[light]
 
 
 def list_finished(

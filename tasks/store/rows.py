@@ -9,7 +9,7 @@ from sqlalchemy.engine import Row
 
 from tasks.db import Database, jobs
 from tasks.errors import KINDS
-from tasks.jobs import Failure, Job, Params, Source, Stage, State
+from tasks.jobs import Failure, Job, JobKind, Params, Source, Stage, State
 
 # States in queries are literals: a bound one can't use the partial indexes.
 receiving = sa.text("jobs.state = 'receiving' AND jobs.finished_at IS NULL")
@@ -17,6 +17,11 @@ queued = sa.text("jobs.state = 'queued' AND jobs.finished_at IS NULL")
 running = sa.text("jobs.state = 'running' AND jobs.finished_at IS NULL")
 to_download = queued & jobs.c.needs_download
 """Their link is fetched first, in a slot of its own kind; only then they are in line for the engine."""
+
+
+def light(table: Any) -> Any:
+    """Whether a job needs no model (JobKind.light)."""
+    return table.c.kind != sa.literal_column("'transcription'")
 
 
 def back_in_line(attempts: Any) -> dict[str, Any]:
@@ -50,7 +55,7 @@ def job(row: Row[Any], queue_position: int | None = None) -> Job:
         error = Failure(row.error_code, row.error_message, KINDS[row.error_code].retryable)
     return Job(
         id=row.id,
-        kind=row.kind,
+        kind=JobKind(row.kind),
         state=State(row.state),
         source=Source(
             row.source_type,
@@ -60,7 +65,7 @@ def job(row: Row[Any], queue_position: int | None = None) -> Job:
             row.source_sha256,
             row.source_url,
         ),
-        params=Params(**row.params) if row.params else Params(model=""),
+        params=_params(row.params),
         created_at=row.created_at,
         stage=Stage(row.stage) if row.stage else None,
         progress=row.progress,
@@ -80,3 +85,7 @@ def job(row: Row[Any], queue_position: int | None = None) -> Job:
         about=row.about,
         queue_position=queue_position,
     )
+
+
+def _params(stored: dict[str, Any]) -> Params:
+    return Params(**stored | {"kind": JobKind(stored["kind"])} if "kind" in stored else stored)

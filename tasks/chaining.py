@@ -1,0 +1,70 @@
+"""Steps that compose: what one job has made, or was given, is the next one's source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tasks import media, repeats
+from tasks.actions import Box, Receiving
+from tasks.errors import StenoboxError
+from tasks.jobs import Job, JobKind, Params, State
+from tasks.names import clean_name
+
+
+def media_of(box: Box, job: Job) -> tuple[Path, str]:
+    """A job's media and the name to give it: sound that was extracted, else what came in.
+
+    Raises StenoboxError not_finished, or media_missing when it is gone.
+    """
+    path, name = media.source(box.config, job.id), job.source.name
+    if job.kind == JobKind.EXTRACTION:
+        if job.state != State.COMPLETED or job.result is None:
+            ended = "failed" if job.state == State.FAILED else "was canceled"
+            sentence = (
+                f"This job {ended}, so it has no sound to give."
+                if job.finished
+                else "This job has not finished yet. Ask again when its state is completed."
+            )
+            raise StenoboxError("not_finished", sentence)
+        path = media.result(box.config, job.id, job.result)
+        name = f"{stem(name)}.{job.params.format}"
+    elif job.state == State.RECEIVING or (not path.is_file() and not job.finished):
+        raise StenoboxError("not_finished", "Its media is not here yet. Ask again when it is.")
+    if not path.is_file():
+        raise StenoboxError("media_missing", "The media of this job is no longer on this box.")
+    return path, name
+
+
+def submit_from_job(
+    box: Box, source_job: str, params: Params, submitter: str = "", asker: str = "", key: str = ""
+) -> Job:
+    """A job whose source is another one's media: of any that has finished. They share the bytes, not their lives: each
+    may be deleted without the other. submitter, asker, key: as for `Box.receive`.
+
+    Raises StenoboxError not_found, not_finished or media_missing, with param source_job, and the refusals of admission.
+    """
+    try:
+        job = box.get(source_job.rpartition("/")[2])
+        if not job.finished:
+            sentence = "The source job has not finished yet. Send this again when it is completed."
+            raise StenoboxError("not_finished", sentence)
+        path, name = media_of(box, job)
+    except StenoboxError as error:
+        raise StenoboxError(error.code, error.message, param="source_job") from None
+    known = (path.stat().st_size, clean_name(name), params)
+
+    def is_same(other: Job) -> bool:
+        return (other.source.bytes, other.source.name, other.params) == known
+
+    if found := repeats.find(box.database, submitter, key, is_same):
+        return found
+    with box.receive(name, known[0], "job", submitter, asker, key, warm=not params.kind.light) as receiving:
+        if not isinstance(receiving, Receiving):  # one with the same key came at the same time
+            raise repeats.in_progress()
+        receiving.adopt(path, None if job.kind == JobKind.EXTRACTION else job.source.sha256)
+        return receiving.queue(params)
+
+
+def stem(name: str) -> str:
+    """A file's name without its ending."""
+    return name.rpartition(".")[0] or name

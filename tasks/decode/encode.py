@@ -1,0 +1,64 @@
+"""Sound out of a recording as a file that players know: MP3, Opus, WAV or FLAC, written as it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from tasks.decode.forms import FORMS, MOST_RATE, Form
+
+_MP3_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
+
+
+def rate_for(form: Form, rate: int) -> int:
+    """Samples a second to write: those of the source, as far as the codec and the limit allow."""
+    if form.name == "opus":
+        return 48_000
+    wanted = min(max(rate, 8_000), MOST_RATE)
+    return next(known for known in _MP3_RATES if known >= wanted) if form.name == "mp3" else wanted
+
+
+def encode(file: Any, name: str, bitrate: int | None, frames: Iterator[Any], tags: dict[str, str]) -> Iterator[float]:
+    """Write decoded frames to an open file; yields the seconds of each frame. bitrate: bits a second.
+
+    The first frame's shape counts for the whole file; what comes in another one is converted.
+    """
+    import av
+
+    form, shape = FORMS[name], None
+    stream: Any = None
+    resampler: Any = None
+    with av.open(file, "w", format=form.container, options=form.options) as container:
+        for frame in frames:
+            if stream is None:
+                container.metadata.update(
+                    {key: tags[key] for key in ("title", "artist", "album", "date") if key in tags}
+                )
+                layout = "mono" if frame.layout.nb_channels == 1 else "stereo"
+                stream = container.add_stream(form.codec, rate=rate_for(form, frame.sample_rate), layout=layout)
+                if form.bitrates:
+                    stream.bit_rate = bitrate or form.default_bitrate
+            seen = (frame.format.name, frame.layout.name, frame.sample_rate)
+            if seen != shape:
+                if resampler is not None:
+                    _write(container, stream, resampler.resample(None))
+                resampler, shape = _resampler(stream), seen
+            frame.pts = None
+            _write(container, stream, resampler.resample(frame))
+            yield frame.samples / frame.sample_rate
+        if stream is not None and resampler is not None:
+            _write(container, stream, resampler.resample(None))
+            container.mux(stream.encode(None))
+
+
+def _resampler(stream: Any) -> Any:
+    import av
+
+    context = stream.codec_context
+    return av.AudioResampler(format=context.format.name, layout=context.layout.name, rate=context.sample_rate)
+
+
+def _write(container: Any, stream: Any, frames: list[Any]) -> None:
+    for frame in frames:
+        frame.pts = None
+        container.mux(stream.encode(frame))

@@ -9,7 +9,7 @@ export STENOBOX_DATA ?= $(CURDIR)/data
 # uv, where there is one, shares its cache between environments and is several times faster.
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: run test lint bench overload chaos format constraints clean
+.PHONY: run test lint bench hostile overload chaos format constraints clean
 
 run: $(BIN)/.installed
 	@$(BIN)/stenobox serve
@@ -38,6 +38,10 @@ overload: $(BIN)/.installed-dev
 chaos: $(BIN)/.installed-dev
 	@tools/find-faketime
 	@CHAOS=long OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s -m chaos tests
+
+# The hostile corpus with 500 random mutations instead of 120: two minutes.
+hostile: $(BIN)/.installed-dev
+	@STENOBOX_MUTATIONS=500 $(BIN)/python -m pytest -q -s tests/test_corpus.py
 
 format: $(BIN)/.installed-dev
 	@$(BIN)/ruff check --fix .

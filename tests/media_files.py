@@ -33,6 +33,16 @@ FORMATS: dict[str, tuple[str, str, int, str]] = {
     "avi": ("avi", "libmp3lame", 44_100, "mono"),
     "ts": ("mpegts", "aac", 48_000, "stereo"),
 }
+MORE: dict[str, tuple[str, str, int, str]] = {
+    "opus": ("ogg", "libopus", 48_000, "mono"),
+    "amr": ("amr", "libopencore_amrnb", 8_000, "mono"),
+    "3gp": ("3gp", "libopencore_amrnb", 8_000, "mono"),
+    "caf": ("caf", "alac", 44_100, "stereo"),
+    "wma": ("asf", "wmav2", 44_100, "stereo"),
+    "flv": ("flv", "libmp3lame", 44_100, "mono"),
+    "w64": ("w64", "pcm_s16le", 16_000, "mono"),
+}
+"""Rarer ones, which phones and older programs write."""
 WITH_PICTURE = ("mp4", "mkv", "webm", "mov", "avi", "ts")
 
 
@@ -59,14 +69,16 @@ def make(
 ) -> Path:
     """Write samples (16 kHz, -1..1) to path.
 
-    kind: key of FORMATS, else the extension. picture: add a video track. late: the sound starts so many seconds
+    kind: key of FORMATS or MORE, else the extension. picture: add a video track. late: the sound starts so many seconds
     after the picture.
     """
-    container_name, codec, usual_rate, usual_layout = FORMATS[kind or path.suffix[1:]]
+    container_name, codec, usual_rate, usual_layout = (FORMATS | MORE)[kind or path.suffix[1:]]
     rate, layout = rate or usual_rate, layout or usual_layout
     with av.open(str(path), "w", format=container_name, options=options or {}) as container:
         video = _video(container, container_name) if picture else None
         stream: Any = container.add_stream(codec, rate=rate, layout=layout)
+        if codec == "wmav2":  # has no bit rate of its own accord
+            stream.bit_rate = 128_000
         if video is not None:
             for number in range(round((late + len(samples) / RATE) * 10)):
                 frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), number % 256, np.uint8), format="rgb24")

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import logging
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
-from tasks import media, metrics, models, reuse, store, survey
+from tasks import media, metrics, models, store, survey
 from tasks.access import Access
-from tasks.capacity import SPARE_BYTES, Limits, Load, Request, changed, disk_full, leaving, never_fits, too_large
+from tasks.capacity import Limits, Load, Request, changed, leaving, never_fits
 from tasks.config import Config
 from tasks.db import Database
 from tasks.errors import StenoboxError
@@ -27,6 +25,7 @@ from tasks.names import clean_name
 from tasks.planner import Planner
 from tasks.principals import OPERATOR, Principal
 from tasks.queue import Queue
+from tasks.receiving import Receiving
 from tasks.repeats import Repeat
 from tasks.survey import Survey
 from tasks.wishes import check_extraction, check_transcription
@@ -35,60 +34,6 @@ logger = logging.getLogger(__name__)
 
 GIVE_BACK_SECONDS = 5.0
 """Until the place of a broken upload is given back, when that could not be written at once."""
-
-
-@dataclass
-class Receiving:
-    """A place taken for a recording that arrives: write its bytes, then `queue` it."""
-
-    box: Box
-    job_id: str
-    source: Source
-    part: media.Part
-    limits: Limits
-    job: Job | None = None
-    digest: Any = field(default_factory=hashlib.sha256)
-    adopted: bool = False
-
-    def write(self, data: bytes | bytearray) -> None:
-        """Blocks on the disk. Raises StenoboxError too_large or disk_full."""
-        if self.part.size + len(data) > self.limits.max_bytes:
-            raise too_large(self.limits)
-        if self.box.lookout.disk_free() < SPARE_BYTES:  # by others' uploads, or it didn't say how much would come
-            raise disk_full()
-        self.part.write(data)
-        self.digest.update(data)
-
-    def adopt(self, path: Path, sha256: str | None) -> None:
-        """Take another job's file as it is, instead of writing one. sha256: its digest, None if that isn't known."""
-        self.part.adopt(path)
-        self.source, self.adopted = replace(self.source, sha256=sha256), True
-
-    def queue(self, params: Params, name: str | None = None) -> Job:
-        """All bytes are here: once this returns, the job survives any crash. Raises StenoboxError."""
-        if not self.part.size:
-            raise StenoboxError("empty_file", "The file is empty. Choose another one.", param="file")
-        try:
-            self.part.keep()
-        except StenoboxError:
-            self.box.get(self.job_id)  # deleted meanwhile, and its folder with it: that is what to say
-            raise
-        name = clean_name(name or self.source.name)
-        sha256 = self.source.sha256 if self.adopted else self.digest.hexdigest()
-        source = replace(self.source, bytes=self.part.size, name=name, sha256=sha256)
-        config, database, job = self.box.config, self.box.database, None
-        if self.limits.reuse and not params.kind.light:
-            job = reuse.complete(config, database, self.job_id, source, params)
-        job = job or store.queue_if_receiving(database, self.job_id, source, params)
-        if job is None:
-            raise StenoboxError("not_found", "The job was deleted while its recording arrived.")
-        self.job = job
-        logger.info("job %s: accepted, %d bytes", job.id, self.part.size)
-        if job.finished:
-            self.box.lookout.forget()
-        else:
-            self.box.queue.wake(job.id)
-        return job
 
 
 @dataclass

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from tasks import media, repeats
-from tasks.actions import Box, Receiving
+from tasks.actions import Box
 from tasks.errors import StenoboxError
 from tasks.jobs import Job, JobKind, Params, State
 from tasks.names import clean_name
+from tasks.receiving import Receiving
 
 
 def media_of(box: Box, job: Job) -> tuple[Path, str]:

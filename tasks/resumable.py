@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tasks import media, store
-from tasks.actions import Box, Receiving
+from tasks.actions import Box
 from tasks.errors import StenoboxError
 from tasks.jobs import Job, Params, Source, State, is_id
 from tasks.names import clean_name
+from tasks.receiving import Receiving
 from tasks.store import Plan, Upload
 
 if TYPE_CHECKING:

@@ -17,9 +17,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
 from tasks import store
-from tasks.actions import Box, Receiving
+from tasks.actions import Box
 from tasks.capacity import leaving
 from tasks.errors import StenoboxError
+from tasks.receiving import Receiving
 from tasks.repeats import HEADER, Repeat, check_key
 from webapp import streams
 from webapp.streams import Pace

@@ -382,7 +382,7 @@ def test_a_failed_job_is_shown_with_its_error(client: TestClient, behind: Box) -
     job = put_job(behind, State.FAILED, code="engine_crashed", message="It died.")
     shown = client.get(f"/api/v1/jobs/{job.id}").json()
     assert shown["error"] == {"code": "engine_crashed", "message": "It died.", "retryable": True}
-    assert shown["links"] == {"self": f"/api/v1/jobs/{job.id}"}
+    assert shown["links"] == {"self": f"/api/v1/jobs/{job.id}", "media": f"/api/v1/jobs/{job.id}/media"}
 
 
 def test_a_queued_job_tells_its_place_and_when_it_should_be_done(client: TestClient, behind: Box) -> None:

@@ -707,8 +707,8 @@ class TestStopped:
     def test_claimed_in_the_moment_of_draining(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         claim = store.claim_next
 
-        def claim_then_drain(*arguments: Any) -> Any:
-            attempt = claim(*arguments)
+        def claim_then_drain(*arguments: Any, **options: Any) -> Any:
+            attempt = claim(*arguments, **options)
             bench.heartbeat.drain()
             return attempt
 

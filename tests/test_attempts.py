@@ -12,7 +12,7 @@ from test_store import IF_OWNED, Clock, clock  # noqa: F401  a fixture
 
 from tasks import store
 from tasks.db import Database, attempts
-from tasks.jobs import FORGIVEN_LOSSES, MAX_CRASHES, Stage, State
+from tasks.jobs import FORGIVEN_LOSSES, MAX_CRASHES, Job, Stage, State
 from tasks.store import AttemptRecord, Cause, Seen
 
 SEEN = Seen(Stage.ALIGN, 1234, 4)
@@ -93,9 +93,15 @@ def test_an_end_says_what_the_job_s_row_says(database: Database, clock: Clock, n
     assert record.sentence == (job.error.message if job.error else record.sentence)
 
 
+def requeue_silent(database: Database) -> list[Job]:
+    """As if no worker had moved since the last look."""
+    silent = store.stamps(database).items()
+    return [job for token, stamp in silent for job in store.requeue_if_silent(database, token, stamp)]
+
+
 RESCUES: dict[str, Callable[[Database], Any]] = {
     "at the start": store.requeue_all_running,
-    "of an expired lease": store.requeue_expired,
+    "of a silent worker": requeue_silent,
 }
 
 
@@ -182,7 +188,7 @@ def test_a_job_that_loses_its_worker_again_and_again_is_not_tried_for_ever(
     for crashes in range(1, MAX_CRASHES):
         claim(database)
         clock.now += 60
-        assert [job.crashes for job in store.requeue_expired(database)] == [crashes]
+        assert [job.crashes for job in requeue_silent(database)] == [crashes]
     claim(database)
     assert store.claim_next(database, ROOMY, "worker", 30) is None  # it runs alone
     assert store.requeue_all_running(database) == []

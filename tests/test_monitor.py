@@ -16,6 +16,7 @@ from web_support import END, FORM, client_of, file_part, live, put_job
 
 from tasks import machine, monitor, store
 from tasks.actions import Box
+from tasks.causes import PRESSED_SENTENCE
 from tasks.config import Config
 from tasks.engine.engines import Engines
 from tasks.errors import StenoboxError
@@ -24,7 +25,7 @@ from tasks.heartbeat import Heartbeat
 from tasks.jobs import State
 from tasks.machine import Bound, Memory, Pressure
 from tasks.monitor import Monitor, response_seconds
-from tasks.pipeline import PRESSED_SENTENCE, Pipeline
+from tasks.pipeline import Pipeline
 from tasks.running import Reason, Stopped
 
 GIB = 2**30

@@ -112,7 +112,7 @@ def test_a_rescue_ends_the_try_where_the_last_heartbeat_found_it(
     name: str,
 ) -> None:
     job_id, waiting = queued(database), queued(database)
-    store.renew_if_owned(database, [(claim(database).token, Stage.TRANSCRIBE, 0.5)], 10)
+    store.renew_if_owned(database, [(claim(database).token, Stage.TRANSCRIBE, 0.5, 30.0)], 10)
     clock.now += 60
     RESCUES[name](database)
     record = only(database, job_id)

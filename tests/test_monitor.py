@@ -291,7 +291,7 @@ def test_and_fails_in_the_end_with_a_sentence(here: Fixture) -> None:
 
 def test_old_jobs_go_once_an_hour(here: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[float] = []
-    monkeypatch.setattr(monitor, "remove_old", lambda config, database, days: asked.append(days))
+    monkeypatch.setattr(monitor, "tidy", lambda config, database, limits: asked.append(limits.keep_days))
     store.change_limits(here.box.database, here.box.planner.first(), {"keep_days": 7}, "a test")
     for _ in range(3 * 60):
         here.now += 60

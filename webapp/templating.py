@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.templating import Jinja2Templates
 
 from tasks import languages
+from tasks.decode.forms import FORMS
 from webapp import paths
 
 
@@ -99,13 +100,22 @@ def sound(facts: dict[str, Any]) -> str:
     """What a recording is made of, in a few words: MP4, AAC, stereo, 44.1 kHz."""
     channels = facts["channels"]
     spoken = {1: "mono", 2: "stereo"}.get(channels, f"{channels} channels")
-    parts = [facts["container"].upper(), _CODECS.get(facts["codec"], facts["codec"].partition("_")[0].upper())]
+    parts = [
+        _CONTAINERS.get(facts["container"], facts["container"].upper()),
+        _CODECS.get(facts["codec"], facts["codec"].partition("_")[0].upper()),
+    ]
     parts = list(dict.fromkeys(parts))  # FLAC in FLAC
     return ", ".join([*parts, spoken, f"{facts['sample_rate'] / 1000:g} kHz"])
 
 
+_CONTAINERS = {"matroska": "Matroska", "ogg": "Ogg", "mpegts": "MPEG-TS", "asf": "Windows Media"}
 _CODECS = {"mp3float": "MP3", "amrnb": "AMR", "amrwb": "AMR", "libopencore_amrnb": "AMR", "libopencore_amrwb": "AMR",
            "vorbis": "Vorbis", "opus": "Opus", "libopus": "Opus"}  # fmt: skip
+
+
+def form(name: str) -> str:
+    """A form of extracted sound as people write it: MP3, Opus."""
+    return FORMS[name].title
 
 
 def language_name(code: str) -> str:
@@ -159,6 +169,7 @@ def _environment() -> Environment:
         language_name,
         host,
         sound,
+        form,
         browser,
     ):
         env.filters[function.__name__] = function

@@ -1,0 +1,59 @@
+"""Databases of every released version, and of earlier ones that people may have, are upgraded with all they hold."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from pysqlite3 import dbapi2 as sqlite
+
+from tasks import __version__, store
+from tasks.actions import Box
+from tasks.config import Config
+from tasks.db import SCHEMA, open_database, prepare_data_folder, schema
+from tasks.jobs import FINISHED, State
+from tasks.queue import Queue
+
+KEPT = sorted((Path(__file__).parent / "data" / "databases").glob("*.sql"))
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("kept", KEPT, ids=[path.stem for path in KEPT])
+def test_it_is_upgraded_and_its_jobs_go_on(config: Config, kept: Path) -> None:
+    prepare_data_folder(config)
+    connection = sqlite.connect(str(config.jobs_db))
+    connection.executescript(kept.read_text(encoding="utf-8"))
+    connection.close()
+    database = open_database(config)
+    assert schema(database) == SCHEMA
+    with database.read() as connection:
+        assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
+        assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
+    jobs = {job.state: job for job in store.list_jobs(database, None, 100)}
+    assert set(jobs) == set(State)
+    assert {job.source.name for job in jobs.values()} >= {f"{state}.mp3" for state in FINISHED}
+    failed = jobs[State.FAILED].error
+    assert failed is not None
+    assert failed.code == "no_audio"
+
+    box = Box(config, database, Queue(config.queue_db))
+    assert box.limits().queue_limit == 7
+    assert [change.name for change in store.list_changes(database, 10)] == ["keep_days", "queue_limit"]
+    store.requeue_all_running(database)  # as a worker does at its start
+    assert box.retry(jobs[State.FAILED].id).state == State.QUEUED
+    attempt = store.claim_next(database, box.planner.first(), "a worker", 30)
+    assert attempt is not None
+    assert attempt.job.id == jobs[State.RUNNING].id
+    done = store.finish_if_owned(database, attempt.token, "x.json", 1.0, None, 1.0)
+    assert done is not None
+    assert done.state == State.COMPLETED
+    box.queue.close()
+    database.close()
+
+
+def test_every_released_version_is_here() -> None:
+    log = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    released = set(re.findall(r"^## \[(\d+\.\d+\.\d+)\]", log, re.MULTILINE))
+    assert released - {path.stem for path in KEPT} == set(), "tools/keep_database.py writes them"
+    assert __version__ in released or ".dev" in __version__

@@ -20,13 +20,13 @@ import pytest
 import yaml
 from support import SAMPLES, free_port, wait_until
 
-from tasks.config import VARIABLES, from_env
+from tasks.config import PASSWORD, VARIABLES, from_env
 from tasks.costs import Kind, estimate
 from tasks.machine import OPERATORS, Bound
 from tasks.slots import plan
 
 ROOT = Path(__file__).parent.parent
-KNOWN = {*VARIABLES.values(), *OPERATORS, "PORT", "STENOBOX_PASSWORD"}
+KNOWN = {*VARIABLES.values(), *OPERATORS, PASSWORD, "PORT"}
 SEEN_BY_LIBRARIES = {"HF_HOME", "TORCH_HOME", "NLTK_DATA", "MALLOC_ARENA_MAX", "MALLOC_TRIM_THRESHOLD_"}
 
 

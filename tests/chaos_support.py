@@ -24,6 +24,7 @@ import psutil
 from pysqlite3 import dbapi2 as sqlite
 from support import SAMPLES, Served, serve, wait_until
 
+from tasks import media
 from tasks.jobs import FINISHED, is_id
 
 LONG = os.environ.get("CHAOS") == "long"
@@ -72,8 +73,9 @@ class Box:
             return int(connection.execute(f"SELECT count(*) FROM jobs WHERE {condition}").fetchone()[0])
 
     def files(self, job_id: str) -> set[str]:
+        """Of a job, without the waveform that a decoder leaves."""
         folder = self.data / "media" / job_id
-        return {path.name for path in folder.iterdir()} if folder.exists() else set()
+        return {path.name for path in folder.iterdir()} - set(media.EXTRAS) if folder.exists() else set()
 
     @property
     def said(self) -> str:

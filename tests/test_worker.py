@@ -64,8 +64,9 @@ def submit(data: Path, source: Path) -> str:
 
 
 def files(data: Path, job_id: str) -> list[str]:
+    """Of a job, without the waveform that a decoder leaves."""
     folder = media.folder(Config(data=data), job_id)
-    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    return sorted({path.name for path in folder.iterdir()} - set(media.EXTRAS)) if folder.exists() else []
 
 
 def worker(data: Path, code: str = "", **variables: str) -> subprocess.Popen[bytes]:

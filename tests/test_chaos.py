@@ -54,7 +54,7 @@ def submit_all(of: Box, sources: list[Path], over: threading.Event) -> tuple[lis
 def kill_some(of: Box, chance: random.Random) -> Counter[str]:
     """kill -9 the worker, the engine, a decoder or the web at random moments, each once at least, at last the tree."""
     killed: Counter[str] = Counter()
-    kinds = ["tasks.engine.child", "worker", "web", "tasks.decode"]
+    kinds = ["tasks.engine.child", "worker", "web", "tasks.decode.child"]
     victims = kinds + chance.choices(kinds, weights=[4, 3, 2, 2], k=KILLS - len(kinds))
     chance.shuffle(victims)
     for victim in victims:

@@ -69,7 +69,7 @@ def stopped(of: Box, job_id: str, how: Callable[[Box, str], None]) -> float:
     else:
         assert of.served.get(f"/api/v1/jobs/{job_id}").status_code == 404
     expected = {"source"} if how is cancel else set()
-    wait_until(lambda: of.files(job_id) == expected and not of.find("tasks.decode"), PATIENCE, every=0.02)
+    wait_until(lambda: of.files(job_id) == expected and not of.find("tasks.decode.child"), PATIENCE, every=0.02)
     wait_until(lambda: not held(of), PATIENCE, every=0.02)
     return time.monotonic() - began
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from dataclasses import dataclass
@@ -38,18 +39,25 @@ def reasons(config: Config, database: Database | None) -> list[Reason]:
     return [reason for reason in found if reason]
 
 
-def unwritable(folder: Path) -> Reason | None:
+def write_error(folder: Path) -> OSError | None:
     """By writing, not by asking: permissions, mounts, quotas and broken disks all say no in their own way."""
     probe = folder / f".writable-{os.getpid()}"
     try:
         probe.write_bytes(b"x")
         probe.unlink()
     except OSError as error:
-        return Reason(
-            "read_only",
-            f"The data folder {folder} can't be written: {error.strerror}. Nothing is taken until it can be.",
-        )
+        with contextlib.suppress(OSError):
+            probe.unlink()  # a full disk may take the name and not the byte
+        return error
     return None
+
+
+def unwritable(folder: Path) -> Reason | None:
+    if (error := write_error(folder)) is None:
+        return None
+    return Reason(
+        "read_only", f"The data folder {folder} can't be written: {error.strerror}. Nothing is taken until it can be."
+    )
 
 
 def full(folder: Path) -> Reason | None:

@@ -122,12 +122,15 @@ def bench_options(command: argparse.ArgumentParser) -> None:
 
 
 def serve(config: Config, options: argparse.Namespace) -> int:
+    from webapp.standin import wait_until_writable
     from webapp.supervisor import PortTaken, address, become_supervisor, check_port
 
     try:
         check_port(config)
     except PortTaken as error:
         return _say(str(error), 1, "serve")
+    if not wait_until_writable(config):
+        return 0
     prepare_data_folder(config)
     for name in ("web", "worker"):  # said once, here, instead of in a restart loop
         take_data_folder(config, name).close()

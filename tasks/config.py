@@ -66,6 +66,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     max_seconds: Annotated[
         float, Meta(gt=0, le=365 * 86_400, description="longest recording in seconds", examples=["14400"])
     ] = 4 * 3600.0
+    inbox: Annotated[
+        Path | None, Meta(description="folder whose files are transcribed", examples=["/srv/recordings"])
+    ] = None
     engine_idle: Annotated[_Positive, Meta(description="seconds before an idle engine leaves", examples=["300"])] = (
         300.0
     )
@@ -166,6 +169,11 @@ def from_env(env: Mapping[str, str] | None = None) -> Config:
     values.setdefault("client_header", platform.client_header)
     config = Config(**values)
     _check_proxies(config)
+    if config.inbox and (config.inbox == config.data or config.inbox.is_relative_to(config.data)):
+        raise ConfigError(
+            f"STENOBOX_INBOX={str(config.inbox)!r} can't be used: it lies in the data folder, whose files are "
+            "Stenobox's own. For example: STENOBOX_INBOX=/srv/recordings"
+        )
     return config
 
 
@@ -174,7 +182,7 @@ def _convert(field: str, variable: str, text: str) -> Any:
     meta = next(m for m in reversed(hint.__metadata__) if m.examples)
     if field == "slots" and text == "auto":
         return 0
-    if field == "data":
+    if field in ("data", "inbox"):
         try:
             return Path(text).expanduser().absolute()
         except RuntimeError:

@@ -21,6 +21,7 @@ from tasks.actions import Box
 from tasks.config import Config
 from tasks.db import open_database
 from tasks.errors import StenoboxError
+from tasks.inbox import Inbox
 from tasks.queue import Queue
 from webapp import capacity_api, errors, scrape
 from webapp.auth import Authentication
@@ -83,12 +84,16 @@ def create_app(config: Config) -> Starlette:
         resumable.settle_all(box)
         app.state.uploads = {}
         stop_metrics = scrape.serve(box, config.metrics) if config.metrics else None
+        inbox = Inbox(box, config.inbox) if config.inbox else None
+        if inbox:
+            inbox.start()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_sweep, box, app.state.uploads)
             yield
             tasks.cancel_scope.cancel()
-        if stop_metrics:
-            await run_in_threadpool(stop_metrics)
+        for stop in (stop_metrics, inbox and inbox.stop):
+            if stop:
+                await run_in_threadpool(stop)
         _drop_uploads(box, except_of="")  # those that took longer than the grace time
         box.queue.close()
         database.close()

@@ -20,9 +20,10 @@ from typing import Any
 
 import httpx
 import media_files
+import numpy as np
 import psutil
 from pysqlite3 import dbapi2 as sqlite
-from support import SAMPLES, Served, serve, wait_until
+from support import Served, serve, wait_until
 
 from tasks import media
 from tasks.jobs import FINISHED, is_id
@@ -211,11 +212,14 @@ def box(folder: Path, **variables: str) -> Iterator[Box]:
         made.close()
 
 
-def speech(folder: Path) -> Path:
-    """Long enough to be stopped in the middle of it: a minute, in the long form two."""
-    name = "en-long2_en_120.flac"
-    path = folder / "speech.flac"
-    return SAMPLES / name if LONG else media_files.make(path, media_files.sound(name)[: 60 * media_files.RATE])
+def speech(folder: Path, minutes: int = 2 if LONG else 1) -> Path:
+    """Long enough to be stopped in the middle of it. The same minutes of sound, over and over."""
+    path = folder / f"speech-{minutes}.flac"
+    if not path.exists():
+        sound = media_files.sound("en-long2_en_120.flac")
+        samples = minutes * 60 * media_files.RATE
+        media_files.make(path, np.tile(sound, -(-samples // len(sound)))[:samples])
+    return path
 
 
 def ready(served: Served) -> dict[str, Any] | None:

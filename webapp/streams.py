@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 import anyio
@@ -16,6 +17,7 @@ STALL_SECONDS = 60.0
 """How long a sender may be silent, or send next to nothing."""
 LEAST_RATE = 1000
 """Bytes a second below which a sender is as good as silent: slower than any speech codec, so no call would bear it."""
+REFILL_SECONDS = 1.0
 PIECE_BYTES = 1024 * 1024
 """Bytes gathered before each write."""
 
@@ -23,23 +25,36 @@ PIECE_BYTES = 1024 * 1024
 class Pace:
     """Ends the block when the sender has used up its time: a bucket of STALL_SECONDS that bytes refill at LEAST_RATE.
 
-    A byte a minute is no better than silence. The clock stands while we are busy with what came. A context manager;
-    raises StenoboxError stalled.
+    A byte a minute is no better than silence. A context manager; raises StenoboxError stalled.
     """
 
     def __init__(self) -> None:
-        self._left = STALL_SECONDS
-        self._scope = anyio.CancelScope(deadline=anyio.current_time() + self._left)
+        self._refilled = anyio.current_time()
+        self._scope = anyio.CancelScope(deadline=self._refilled + STALL_SECONDS)
+        self._count = 0
 
     def came(self, count: int) -> None:
-        """So many bytes are here: the clock stands."""
-        left = self._scope.deadline - anyio.current_time() + count / LEAST_RATE
-        self._left = min(STALL_SECONDS, left)
-        self._scope.deadline = math.inf
+        """So many bytes are here. Poured into the bucket once a second: to move a deadline costs more than a chunk."""
+        self._count += count
+        if anyio.current_time() - self._refilled >= min(REFILL_SECONDS, STALL_SECONDS / 4):
+            self._refill()
 
-    def go_on(self) -> None:
-        """They are dealt with: the clock runs."""
-        self._scope.deadline = anyio.current_time() + self._left
+    @contextmanager
+    def standing(self) -> Iterator[None]:
+        """The clock stands while we are busy with what came."""
+        left = self._refill()
+        self._scope.deadline = math.inf
+        try:
+            yield
+        finally:
+            self._refilled = anyio.current_time()
+            self._scope.deadline = self._refilled + left
+
+    def _refill(self) -> float:
+        now = anyio.current_time()
+        left = min(STALL_SECONDS, self._scope.deadline - now + self._count / LEAST_RATE)
+        self._scope.deadline, self._refilled, self._count = now + left, now, 0
+        return left
 
     def __enter__(self) -> Pace:
         self._scope.__enter__()
@@ -73,8 +88,8 @@ async def pour(request: Request, take: Callable[[bytearray], None], heard: Calla
                 piece += chunk
                 if len(piece) >= PIECE_BYTES:
                     full, piece = piece, bytearray()
-                    await run_in_threadpool(take, full)
-                pace.go_on()
+                    with pace.standing():
+                        await run_in_threadpool(take, full)
     except (ClientDisconnect, StenoboxError):
         if piece:
             await run_in_threadpool(take, piece)

@@ -76,8 +76,8 @@ async def read_form(
         with Pace() as pace:
             async for chunk in request.stream():
                 pace.came(len(chunk))
-                await reader.feed(chunk)
-                pace.go_on()
+                with pace.standing():
+                    await reader.feed(chunk)
         form = reader.finish()
         for upload in form.uploads:
             await settle(upload.receiving)

@@ -146,6 +146,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
 
 PASSWORD = "STENOBOX_PASSWORD"
+KEY = "STENOBOX_KEY"
+"""What `submit` and `bench --against` send to a box that asks for a key: not an option, which others could read."""
 """Not a field: it goes from the environment into the database as a hash, and is in no process from then on."""
 VARIABLES: dict[str, str] = {name: f"STENOBOX_{name.upper()}" for name in Config.__struct_fields__}
 _FALLBACKS = {"port": "PORT"}  # what Fly, Railway and most hosts set

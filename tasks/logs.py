@@ -28,7 +28,7 @@ from pythonjsonlogger.msgspec import MsgspecFormatter
 from tasks.jobs import is_id
 
 VARIABLE = "STENOBOX_LOG"
-SECRETS = ("STENOBOX_PASSWORD", "DATABASE_URL", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN")
+SECRETS = ("STENOBOX_PASSWORD", "STENOBOX_KEY", "DATABASE_URL", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN")
 """Variables whose value is written nowhere."""
 
 _job: contextvars.ContextVar[str | None] = contextvars.ContextVar("job", default=None)

@@ -8,8 +8,13 @@ from pathlib import Path
 import pytest
 from fake_box import FakeBox, standing
 from support import SAMPLES, Served, free_port, wait_until
+from web_support import live
 
+from tasks.access import Access
+from tasks.config import Config
+from tasks.errors import StenoboxError
 from webapp.client import Client, Refused, Unreachable, _wait, made_at, name_of
+from webapp.submit import Batch, submit
 
 SOUND = SAMPLES / "en-u000.flac"
 
@@ -83,3 +88,21 @@ def test_retry_after_is_whole_seconds(text: str, seconds: int | None) -> None:
 
 def test_names_are_sent_as_the_box_will_store_them() -> None:
     assert name_of(Path('a/say "hi"\n.mp3')) == "say 'hi'.mp3"
+
+
+def test_a_box_that_asks_for_a_key_gets_it(config: Config) -> None:
+    with live(config) as box:
+        _, key = Access(config, box.box.database).create_key("laptop")
+        with Client(box.url, key) as client:
+            assert client.submit(SOUND)["state"] == "queued"
+        with Client(box.url, "sb_wrong") as client, pytest.raises(Refused) as caught:
+            client.submit(SOUND)
+        assert (caught.value.status, caught.value.passing) == (401, False)
+
+
+def test_without_one_a_batch_ends_at_once_and_says_how_to_get_one(config: Config, tmp_path: Path) -> None:
+    with live(config) as box:
+        Access(config, box.box.database).create_key("laptop")
+        batch = Batch((SOUND,), box.url, state=tmp_path / "state.json", key="sb_wrong")
+        with pytest.raises(StenoboxError, match="`stenobox keys create NAME`, and set STENOBOX_KEY"):
+            submit(batch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import statistics
 import tempfile
 import time
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks import devices, machine, models, store, trial
-from tasks.config import Config
+from tasks.config import KEY, Config
 from tasks.costs import Cost, Kind, Record, estimate, prior, windows
 from tasks.db import Database, open_database, prepare_data_folder
 from tasks.engine.spec import Spec
@@ -204,7 +205,7 @@ def _against(options: argparse.Namespace, sound: Path) -> int:
     began = time.monotonic()
 
     def one(_: int) -> dict[str, Any]:
-        with Client(options.against) as client:
+        with Client(options.against, os.environ.get(KEY, "")) as client:
             try:
                 job = client.submit(recording, options.model)
             except Refused as refused:

@@ -11,7 +11,7 @@ from pathlib import Path
 from tasks import __version__, children, devices, logs, machine, metrics
 from tasks import models as models_here
 from tasks.backup import BackupError
-from tasks.config import PASSWORD, VARIABLES, Config, ConfigError, from_env
+from tasks.config import KEY, PASSWORD, VARIABLES, Config, ConfigError, from_env
 from tasks.db import SchemaError, open_database, prepare_data_folder
 from tasks.errors import StenoboxError
 from tasks.queue import Queue
@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="stenobox",
         description="A transcription box. Without a command it serves the web page and runs jobs.",
-        epilog="Environment: " + ", ".join([*VARIABLES.values(), PASSWORD]) + ". See the README.",
+        epilog="Environment: " + ", ".join([*VARIABLES.values(), PASSWORD, KEY]) + ". See the README.",
     )
     parser.add_argument("--version", action="version", version=f"stenobox {__version__}")
     parser.set_defaults(run=serve, command="serve")
@@ -219,7 +219,16 @@ def submit(config: Config, options: argparse.Namespace) -> int:
     files = read_list(options.files, options.list)
     server = options.server or address(config)
     return run(
-        Batch(files, server, options.model, options.language, options.out, options.format.lower(), options.state)
+        Batch(
+            files,
+            server,
+            options.model,
+            options.language,
+            options.out,
+            options.format.lower(),
+            options.state,
+            os.environ.get(KEY, ""),
+        )
     )
 
 

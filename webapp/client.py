@@ -43,13 +43,14 @@ class Unreachable(Exception):
 
 
 class Client:
-    """One connection pool to one box; a context manager. Methods raise Refused or Unreachable."""
+    """One connection pool to one box; a context manager. key: "" for none. Methods raise Refused or Unreachable."""
 
-    def __init__(self, server: str) -> None:
+    def __init__(self, server: str, key: str = "") -> None:
         self.server = server.rstrip("/")
+        headers = {"X-API-Key": key} if key else {}
         # No proxy of the environment: a box is usually on this machine or this network.
         timeout = httpx.Timeout(UPLOAD_SECONDS, connect=10)
-        self._http = httpx.Client(base_url=self.server, timeout=timeout, trust_env=False)
+        self._http = httpx.Client(base_url=self.server, headers=headers, timeout=timeout, trust_env=False)
         self._ahead = 0.0
 
     def __enter__(self) -> Client:

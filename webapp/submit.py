@@ -12,11 +12,12 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
 from tasks import egress
+from tasks.config import KEY
 from tasks.errors import StenoboxError
 from tasks.media import write_durably
 from tasks.transcripts import find_format
@@ -51,6 +52,7 @@ class Batch:
     out: Path | None = None
     form: str = "txt"
     state: Path | None = None
+    key: str = field(default="", repr=False)
 
     @property
     def ledger(self) -> Path:
@@ -109,7 +111,7 @@ def submit(batch: Batch, progress: TextIO | None = None) -> int:
     find_format(batch.form)
     if batch.out:
         batch.out.mkdir(parents=True, exist_ok=True)
-    with open_ledger(batch.ledger, batch.scope) as ledger, Client(batch.server) as client:
+    with open_ledger(batch.ledger, batch.scope) as ledger, Client(batch.server, batch.key) as client:
         sender = Sender(batch, ledger, client, Progress(len(batch.files), progress or sys.stderr))
         try:
             sender.run()
@@ -244,7 +246,10 @@ class Sender:
         if refused.status < 400 or refused.status in (401, 403, 404, 405) or refused.code == "unknown_host":
             entry.state = "new"
             self._ledger.save()
-            raise StenoboxError("invalid_value", f"{self._client.server} takes no recordings: {refused.message}")
+            hint = (
+                f" Make one there by `stenobox keys create NAME`, and set {KEY} to it." if refused.status == 401 else ""
+            )
+            raise StenoboxError("invalid_value", f"{self._client.server} takes no recordings: {refused.message}{hint}")
         if not refused.passing:
             self._fail(entry, refused.message)
             return

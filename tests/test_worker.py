@@ -222,7 +222,7 @@ def test_a_damaged_queue_file_is_replaced_before_either_process_starts(
     monkeypatch.setattr("webapp.supervisor.become_supervisor", lambda config: None)
     monkeypatch.setattr("webapp.supervisor.check_port", lambda config: None)
     with pytest.raises(AssertionError, match="unreachable"):
-        cli.serve(config, argparse.Namespace())
+        cli.serve(config, argparse.Namespace(password=""))
     connection = sqlite.connect(config.queue_db)
     assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     connection.close()

@@ -48,7 +48,7 @@ def begin(process: str, style: str = "") -> None:
     """Set the log of this process up, on stderr. process: its name in each line; style: as `style_of` gives it, by
     default the operator's word."""
     _append()
-    handler = _Stderr(sys.stderr)
+    handler = _Stderr()
     if (style or style_of(process)) == "json":
         handler.setFormatter(_Json(process))
         sys.excepthook = _on_crash
@@ -106,7 +106,14 @@ def job_of(record: logging.LogRecord) -> str | None:
 
 
 class _Stderr(logging.StreamHandler[Any]):
-    """Ours: a second `begin` replaces it."""
+    """Ours: a second `begin` replaces it. Whatever stderr is when a line is written: tests lend and close one."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
 
 
 class _Text(logging.Formatter):

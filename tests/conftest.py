@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from tasks.actions import Box
 from tasks.config import Config
 from tasks.db import Database, open_database, prepare_data_folder
 from tasks.queue import Queue
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a script
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # or what the tests start would ignore it, too
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ def test_a_thawed_worker_changes_nothing_and_publishes_nothing(tmp_path: Path, e
             wait_until(lambda: f"job {job_id}: no longer ours" in of.said, PATIENCE)
             assert of.row(job_id) == after
             left = {path.name: path for path in (of.data / "media" / job_id).iterdir()}
-            assert set(left) == {"source", after["result"]} <= set(files)
+            assert set(left) == {"source", "peaks.json", after["result"]} <= set(files)
             assert left[after["result"]].read_bytes() == files[after["result"]]
             assert of.served.transcript({"links": {"self": f"/api/v1/jobs/{job_id}"}}).json() == words
             # Both go on: what comes now is done once, by either.

@@ -18,7 +18,7 @@ from sqlalchemy import event
 from support import wait_until
 from web_support import END, FORM, Live, file_part, live, put_job
 
-from tasks import actions, db, lookout, media, store
+from tasks import db, lookout, media, receiving, store
 from tasks.actions import Box
 from tasks.config import Config
 from tasks.db import Database, jobs
@@ -162,7 +162,7 @@ def spare(monkeypatch: pytest.MonkeyPatch, free: list[int]) -> None:
 def test_an_upload_of_unknown_size_is_refused_before_the_disk_is_full(
     server: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spare(monkeypatch, [actions.SPARE_BYTES - 1])
+    spare(monkeypatch, [receiving.SPARE_BYTES - 1])
     with httpx.Client(base_url=server.url, timeout=60) as client:
         refused = client.post("/api/v1/transcriptions", content=iter([file_part(), END]), headers=FORM)
     assert (refused.status_code, refused.json()["error"]["code"]) == (507, "disk_full")
@@ -170,7 +170,7 @@ def test_an_upload_of_unknown_size_is_refused_before_the_disk_is_full(
 
 
 def test_a_long_upload_stops_before_the_disk_is_full(server: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    free = [actions.SPARE_BYTES + 10**9]
+    free = [receiving.SPARE_BYTES + 10**9]
     spare(monkeypatch, free)
     going = threading.Event()
 
@@ -183,7 +183,7 @@ def test_a_long_upload_stops_before_the_disk_is_full(server: Live, monkeypatch: 
     with httpx.Client(base_url=server.url, timeout=60) as client, ThreadPoolExecutor(1) as threads:
         answer = threads.submit(client.post, "/api/v1/transcriptions", content=body(), headers=FORM)
         wait_until(lambda: server.states() == ["receiving"])
-        free.append(actions.SPARE_BYTES - 1)  # others' uploads took it
+        free.append(receiving.SPARE_BYTES - 1)  # others' uploads took it
         going.set()
         refused = answer.result(60)
     assert (refused.status_code, refused.json()["error"]["code"]) == (507, "disk_full")
@@ -207,7 +207,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_disk_that_is_full_all_the_same_leaves_nothing_behind(
     small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(actions, "SPARE_BYTES", 0)
+    monkeypatch.setattr(receiving, "SPARE_BYTES", 0)
     monkeypatch.setattr("tasks.capacity.SPARE_BYTES", 0)
     with live(Config(data=small_disk / "data")) as server, httpx.Client(base_url=server.url, timeout=60) as client:
         content = iter([file_part(b"s" * 20 * 2**20), END])

@@ -72,8 +72,8 @@ def stop(of: Box, number: int, times: int, grace: float, job_id: str) -> None:
 @pytest.mark.timeout(900 * ROUNDS)
 def test_a_long_job_through_every_way_to_stop(tmp_path: Path) -> None:
     chance = dice()
-    source = speech(tmp_path)
-    with box(tmp_path, STENOBOX_SLOTS="1", STENOBOX_GRACE="3") as of:
+    source = speech(tmp_path, 4)  # word times of a minute are made between two heartbeats
+    with box(tmp_path, STENOBOX_SLOTS="1", STENOBOX_GRACE="3", STENOBOX_LEASE="2") as of:
         whole = of.served.submit(source)
         assert of.served.finish(whole, PATIENCE)["state"] == "completed"
         truth = of.served.transcript(whole).json()

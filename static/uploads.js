@@ -81,7 +81,7 @@ class Row {
 }
 
 class Upload extends Row {
-  constructor(file) {
+  constructor(file, batch = "") {
     super(file.name);
     this.file = file;
     this.stopped = false;
@@ -90,6 +90,7 @@ class Upload extends Row {
     if (!(file instanceof Blob)) return;
     const metadata = { filename: file.name, filetype: file.type, model: form.elements.model.value, submit: "1" };
     if (form.elements.language.value) metadata.language = form.elements.language.value;
+    if (batch) metadata.batch = batch;
     this.tus = new tus.Upload(file, {
       endpoint: ENDPOINT,
       chunkSize: SLICE,
@@ -314,9 +315,13 @@ async function pump() {
   running--;
 }
 
+// Several files at once are a batch, named by the reader's own date and time.
+const named = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+
 function add(files) {
+  const batch = files.length > 1 ? named.format(new Date()) : "";
   for (const file of files) {
-    const upload = new Upload(file);
+    const upload = new Upload(file, batch);
     if (file.size > maxBytes) upload.fail(`This file is ${size(file.size)}; the box takes up to ${size(maxBytes)}.`);
     else if (file.size === 0) upload.fail("This file is empty.");
     else upload.enqueue();

@@ -244,9 +244,11 @@ class Box:
         """As `get`; None instead of the refusal."""
         return store.get(self.database, job_id, self.principal.owner) if is_id(job_id) else None
 
-    def list_jobs(self, state: State | None, limit: int, after: str | None = None) -> list[Job]:
+    def list_jobs(
+        self, state: State | None, limit: int, after: str | None = None, batch: str | None = None
+    ) -> list[Job]:
         """See `store.list_jobs`; this and the following see only the principal's own."""
-        return store.list_jobs(self.database, state, limit, after, self.principal.owner)
+        return store.list_jobs(self.database, state, limit, after, self.principal.owner, batch)
 
     def list_active(self) -> list[Job]:
         return store.list_active(self.database, self.principal.owner)

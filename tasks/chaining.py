@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tasks import media, repeats
+from tasks import batches, media, repeats
 from tasks.actions import Box
 from tasks.errors import StenoboxError
 from tasks.jobs import Job, JobKind, Params, State
@@ -37,10 +37,11 @@ def media_of(box: Box, job: Job) -> tuple[Path, str]:
 
 
 def submit_from_job(
-    box: Box, source_job: str, params: Params, submitter: str = "", asker: str = "", key: str = ""
+    box: Box, source_job: str, params: Params, submitter: str = "", asker: str = "", key: str = "", batch: str = ""
 ) -> Job:
     """A job whose source is another one's media: of any that has finished. They share the bytes, not their lives: each
-    may be deleted without the other. submitter, asker, key: as for `Box.receive`.
+    may be deleted without the other. submitter, asker, key: as for `Box.receive`;
+    batch: as for `batches.enter`.
 
     Raises StenoboxError not_found, not_finished or media_missing, with param source_job, and the refusals of admission.
     """
@@ -63,6 +64,7 @@ def submit_from_job(
         if not isinstance(receiving, Receiving):  # one with the same key came at the same time
             raise repeats.in_progress()
         receiving.adopt(path, None if job.kind == JobKind.EXTRACTION else job.source.sha256)
+        batches.enter(box, receiving, batch)
         return receiving.queue(params)
 
 

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from tasks.config import Config
 from tasks.errors import StenoboxError
 
-SCHEMA = "0009"
+SCHEMA = "0010"
 """The newest migration. A test holds it equal to Alembic's head."""
 
 BUSY_SECONDS = 10.0
@@ -65,11 +65,23 @@ jobs = sa.Table(
     sa.Column("resumed", sa.Float, nullable=False, server_default=sa.text("0")),
     sa.Column("elapsed", sa.Float, nullable=False, server_default=sa.text("0")),
     sa.Column("media", sa.JSON(none_as_null=True)),
+    sa.Column("batch", sa.String(32)),
     # The states are literals here and in every query that counts them: a bound IN (?, ?) can't use a partial index.
     sa.Index("jobs_active", "state", "turn", "queued_at", "id", sqlite_where=sa.text("finished_at IS NULL")),
     sa.Index("jobs_created", "created_at", "id"),
     sa.Index("jobs_finished", "finished_at", sqlite_where=sa.text("finished_at IS NOT NULL")),
+    sa.Index("jobs_batch", "batch", "created_at", sqlite_where=sa.text("batch IS NOT NULL")),
     sa.Index("jobs_same", "source_sha256", sqlite_where=sa.text("source_sha256 IS NOT NULL")),
+)
+
+batches = sa.Table(
+    "batches",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("submitter", sa.String(64), nullable=False),
+    sa.Column("name", sa.String(120), nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Index("batches_name", "submitter", "name", unique=True),
 )
 
 idempotency_keys = sa.Table(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from urllib.parse import unquote, urlsplit
 
-from tasks import egress, fetching, links, repeats, store
+from tasks import batches, egress, fetching, links, repeats, store
 from tasks.actions import Box
 from tasks.capacity import Request
 from tasks.children import ChildDied
@@ -44,14 +44,15 @@ def submit(
     title: str = "",
     key: str = "",
     wanted: Params | None = None,
+    batch: str = "",
 ) -> Job:
     """Take a place in line for a link: it is fetched first, then transcribed. submitter: whose it is; asker: who is
     told when to come back; title: what to call it until the site is asked; key: the submitter's own name for this
     submission, whose second use leads to the same job; wanted: parameters that were checked before, instead of model
-    and language.
+    and language; batch: the id or name of the batch it enters.
 
     Raises as `check`, `Box.params` and `repeats.find`, and the refusals of admission."""
-    url = check(box, url)
+    url, batch = check(box, url), batches.check_name(batch)
     params = wanted or box.params(model, language)
 
     def is_same(job: Job) -> bool:
@@ -63,10 +64,10 @@ def submit(
     source = Source("url", clean(title) or name(url), url=url)
     request = Request(disk_free=box.lookout.disk_free())
     try:
-        job = store.admit_link(box.database, box.planner.first(), request, source, params, submitter, key)
+        job = store.admit_link(box.database, box.planner.first(), request, source, params, submitter, key, batch)
     except store.KeyTaken:  # by one that came at the same time
         known = repeats.find(box.database, submitter, key, is_same)
-        return known or submit(box, url, model, language, submitter, asker, title, key, wanted)
+        return known or submit(box, url, model, language, submitter, asker, title, key, wanted, batch)
     except StenoboxError as refusal:
         if refusal.code == "queue_full":
             box.lookout.check_again(None, submitter, asker)

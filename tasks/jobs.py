@@ -170,6 +170,8 @@ class Job:
     """Whether its media has still to be fetched from `source.url`, in a slot of its own kind (see `fetching`)."""
     about: dict[str, Any] = field(default_factory=dict)
     """What is known about the media, as data: title, uploader, thumbnail, chapters, … Never trusted."""
+    batch: str | None = None
+    """The id of the batch it is in, if it is in one."""
     queue_position: int | None = None
     """1 for the next to start; only for queued jobs read through `store.get` and `store.list_jobs`."""
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tasks import media, store
+from tasks import batches, media, store
 from tasks.actions import Box
 from tasks.errors import StenoboxError
 from tasks.jobs import Job, Params, Source, State, is_id
@@ -35,15 +35,17 @@ HASHES = ("sha1", "sha256", "sha512", "md5")
 
 
 def begin(
-    box: Box, name: str, length: int | None, plan: tuple[Params, str, bool], submitter: str = "", asker: str = ""
-) -> Upload:
+    box: Box, name: str, length: int | None, plan: tuple[Params, str, bool], submitter: str = "", asker: str = "",
+    batch: str = "",
+) -> Upload:  # fmt: skip
     """Take a place for an upload. length: bytes, None if it is told later; plan: what becomes of it, its metadata as
-    sent, and whether it is queued once complete. Raises the refusal."""
+    sent, and whether it is queued once complete; batch: as for `batches.enter`. Raises the refusal."""
     if length == 0:
         raise StenoboxError("empty_file", "The file is empty. Choose another one.", param="Upload-Length")
     source = Source("upload", clean_name(name), length)
     job_id = box.admit(source, submitter, asker, plan=Plan(*plan, expires_at=time.time() + SILENCE_SECONDS))
     try:
+        batches.enter_job(box, job_id, batch)
         with media.Part(box.config, job_id):
             pass
     except StenoboxError:

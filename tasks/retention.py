@@ -24,6 +24,8 @@ BATCH = 200
 DAY = 86_400.0
 KEY_DAYS = 1.0
 """How long an Idempotency-Key outlives its deleted job (see `repeats`)."""
+BATCH_DAYS = 1.0
+"""How long a batch may be without a job: its first one may still be on its way."""
 YOUNG_SECONDS = 3600.0
 """A file touched since then may still be in somebody's hands: a job tried again, a transcript about to be named."""
 
@@ -35,6 +37,7 @@ def tidy(config: Config, database: Database, limits: Limits) -> None:
     remove_old(config, database, limits.keep_days)
     remove_old_media(config, database, limits.keep_media_days)
     store.forget_keys(database, time.time() - KEY_DAYS * DAY)
+    store.forget_empty_batches(database, time.time() - BATCH_DAYS * DAY)
     sweep(config, database)
 
 

@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from tasks import __version__
+from tasks import __version__, batches
 from tasks.actions import Box
 from tasks.chaining import stem
 from tasks.errors import StenoboxError
@@ -50,10 +50,12 @@ async def create(request: Request, kind: JobKind) -> Response:
         return await run_in_threadpool(accepted, box, job)
     if raw.is_recording(request):
         return await _receive_raw(request, kind=kind)
-    async with read_form(request, box, allowed=FIELDS[kind], several=False, warm=not kind.light) as form:
+    async with read_form(request, box, allowed=(*FIELDS[kind], "batch"), several=False, warm=not kind.light) as form:
 
         def queue() -> Job:
-            return form.uploads[0].receiving.queue(box.wanted(kind, form.fields), form.uploads[0].name)
+            params = box.wanted(kind, form.fields)
+            batches.enter(box, form.uploads[0].receiving, form.fields.get("batch"))
+            return form.uploads[0].receiving.queue(params, form.uploads[0].name)
 
         job = await run_in_threadpool(queue)
         repeated = isinstance(form.uploads[0].receiving, Repeat)
@@ -78,7 +80,7 @@ def accepted(box: Box, job: Job, repeated: bool = False) -> Response:
 
 
 def list_jobs(request: Request) -> Response:
-    """GET /api/v1/jobs?state=&limit=&after=: newest first; `next` is the path of the next page, or null."""
+    """GET /api/v1/jobs?state=&batch=&limit=&after=: newest first; `next` is the path of the next page, or null."""
     box = box_of(request)
     state, limit = request.query_params.get("state"), request.query_params.get("limit", "50")
     after = request.query_params.get("after")
@@ -88,11 +90,15 @@ def list_jobs(request: Request) -> Response:
         raise StenoboxError("invalid_value", f"limit must be a number from 1 to {MOST_JOBS}.", param="limit")
     if after is not None and not box.find(after):
         raise StenoboxError("invalid_value", "after must be the id of a job that is still here.", param="after")
-    page = box.list_jobs(State(state) if state else None, int(limit) + 1, after)
+    batch = request.query_params.get("batch")
+    if batch is not None:
+        batches.get(box, batch)
+    page = box.list_jobs(State(state) if state else None, int(limit) + 1, after, batch)
     jobs, more = page[: int(limit)], len(page) > int(limit)
     following = None
     if more:
         following = f"/api/v1/jobs?limit={limit}&after={jobs[-1].id}" + (f"&state={state}" if state else "")
+        following += f"&batch={batch}" if batch else ""
     limits, load = box.limits(), box.load()
     return JSONResponse({"jobs": [job_json(job, limits, load) for job in jobs], "next": following})
 

@@ -101,6 +101,7 @@ def submit_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--server", metavar="URL", help="the box (default: the one on this machine)")
     command.add_argument("--model", help="name of a model (default: the box's own)")
     command.add_argument("--language", help="code such as en or de (default: detect)")
+    command.add_argument("--batch", metavar="NAME", help="put them into the box's batch of this name")
     command.add_argument("--out", type=Path, metavar="FOLDER", help="put the transcripts there")
     command.add_argument("--format", default="txt", help="of the transcripts: txt, srt, vtt or json (default: txt)")
     command.add_argument("--state", type=Path, metavar="FILE", help="what was sent (default: in --out, else here)")
@@ -228,6 +229,7 @@ def submit(config: Config, options: argparse.Namespace) -> int:
             options.format.lower(),
             options.state,
             os.environ.get(KEY, ""),
+            options.batch or "",
         )
     )
 

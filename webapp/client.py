@@ -65,16 +65,20 @@ class Client:
         """The box's clock, in seconds since 1970, to a second; this machine's before the first answer."""
         return time.time() + self._ahead
 
-    def submit(self, path: Path, model: str | None = None, language: str | None = None) -> dict[str, Any]:
+    def submit(
+        self, path: Path, model: str | None = None, language: str | None = None, batch: str = ""
+    ) -> dict[str, Any]:
         """Send a recording, straight from the disk. Returns the job."""
-        fields = {name: value for name, value in (("model", model), ("language", language)) if value}
+        fields = _fields(model=model, language=language, batch=batch)
         with path.open("rb") as file:
             files = {"file": (name_of(path), file, "application/octet-stream")}
             return self._json(self._ask("POST", "/api/v1/transcriptions", data=fields, files=files))
 
-    def submit_link(self, url: str, model: str | None = None, language: str | None = None) -> dict[str, Any]:
+    def submit_link(
+        self, url: str, model: str | None = None, language: str | None = None, batch: str = ""
+    ) -> dict[str, Any]:
         """Have the box fetch a link. Returns the job."""
-        fields = {name: value for name, value in (("url", url), ("model", model), ("language", language)) if value}
+        fields = _fields(url=url, model=model, language=language, batch=batch)
         return self._json(self._ask("POST", "/api/v1/transcriptions", json=fields))
 
     def job(self, job_id: str) -> dict[str, Any]:
@@ -124,6 +128,11 @@ class Client:
         if not isinstance(found, dict) or not found:
             raise Refused(502, "not_a_box", f"{self.server} does not answer as a Stenobox does.", None, None)
         return found
+
+
+def _fields(**values: str | None) -> dict[str, str]:
+    """Those that say something."""
+    return {name: value for name, value in values.items() if value}
 
 
 def name_of(path: Path) -> str:

@@ -10,7 +10,7 @@ from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from tasks import __version__, ingest, links
+from tasks import __version__, batches, ingest, links
 from tasks.errors import StenoboxError
 from tasks.links.about import clean
 from webapp.api import box_of
@@ -75,23 +75,26 @@ def _begin(request: Request, form: FormData) -> Response:
 def _take(request: Request, form: FormData) -> Response:
     items = _items(form)
     chosen = [item for item in items if item["chosen"]]
-    page = {"title": clean(_text(form, "title")), "more": False, "items": items, "url": _text(form, "url")}
+    title, url = clean(_text(form, "title")), _text(form, "url")
+    page: dict[str, Any] = {"title": title, "more": False, "items": items, "url": url}
     if not chosen:
         error = StenoboxError("invalid_value", "Choose at least one recording.", param="take")
         return _choose(request, form, page, error)
+    name = title or (ingest.name(url) if url else "")
+    batch = clean(name, batches.NAME_CHARACTERS) if len(items) > 1 else ""
     jobs = []
     for item in chosen:
         try:
-            jobs.append(_submit(request, form, item["url"], item["title"]))
+            jobs.append(_submit(request, form, item["url"], item["title"], batch))
         except StenoboxError as error:
             if jobs:
                 error.message = f"{len(jobs)} of {len(chosen)} were taken. {error.message}"
             return _choose(request, form, page, error)
         item["chosen"], item["taken"] = False, True
-    return see(f"/jobs/{jobs[0].id}" if len(jobs) == 1 else "/")
+    return see(f"/batches/{jobs[0].batch}" if jobs[0].batch else f"/jobs/{jobs[0].id}")
 
 
-def _submit(request: Request, form: FormData, url: str, title: str) -> Any:
+def _submit(request: Request, form: FormData, url: str, title: str, batch: str = "") -> Any:
     return ingest.submit(
         box_of(request),
         url,
@@ -100,6 +103,7 @@ def _submit(request: Request, form: FormData, url: str, title: str) -> Any:
         submitter_of(request),
         asker_of(request),
         title,
+        batch=batch,
     )
 
 

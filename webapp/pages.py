@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from tasks import __version__, models, store
+from tasks import __version__, batches, models, store
+from tasks.actions import Box
 from tasks.chaining import submit_from_job
 from tasks.errors import StenoboxError
 from tasks.jobs import Job, JobKind, State
 from tasks.languages import NAMES
+from tasks.store import Batch
 from tasks.wishes import FIELDS
 from webapp.api import box_of, transcript_response
 from webapp.bodies import read_fields
 from webapp.errors import headers
-from webapp.stories import tell
+from webapp.stories import tell, tell_batches
 from webapp.submitters import asker_of, submitter_of
-from webapp.templating import templates
+from webapp.templating import templates, when
 from webapp.uploads import read_form
 
 MOST_FINISHED = 50
+FEW_BATCHES = 5
+"""Those that the front page shows when fewer are under way."""
 _LANGUAGES = sorted(NAMES.items(), key=lambda item: item[1])
 
 
@@ -36,16 +41,29 @@ def index(request: Request) -> Response:
 def _groups(request: Request) -> dict[str, Any]:
     box = box_of(request)
     active = box.list_active()
+    limits = box.limits()
+    found = _batches(box)
     return {
+        "batches": tell_batches(box, found, active, limits),
+        "batches_total": store.count_batches(box.database, box.principal.owner),
+        "batch_names": {batch.id: batch.name for batch in found},
         "running": [job for job in active if job.state == State.RUNNING],
         "queued": [job for job in active if job.state == State.QUEUED],
         "receiving": [job for job in active if job.state == State.RECEIVING],
         "finished": box.list_finished(MOST_FINISHED),
         "finished_total": box.count_finished(),
-        "limits": box.limits(),
+        "limits": limits,
         "guard": store.guard(box.database),
         "has_sample": True,
     }
+
+
+def _batches(box: Box) -> list[Batch]:
+    """Those under way, and the newest others as far as they leave room."""
+    owner = box.principal.owner
+    found = store.list_unfinished_batches(box.database, owner)
+    others = [one for one in batches.listed(box, FEW_BATCHES) if not one.active and one.total]
+    return found + others[: max(0, FEW_BATCHES - len(found))]
 
 
 def _form_context(request: Request) -> dict[str, Any]:
@@ -68,13 +86,17 @@ async def submit(request: Request) -> Response:
     """POST /jobs: the form of the page without JavaScript. All files are taken, or none."""
     box = box_of(request)
     try:
-        async with read_form(request, box, allowed=(*FIELDS[JobKind.TRANSCRIPTION], "url"), several=True) as form:
+        async with read_form(
+            request, box, allowed=(*FIELDS[JobKind.TRANSCRIPTION], "url", "batch"), several=True
+        ) as form:
 
             def queue() -> list[Job]:
                 params = box.wanted(JobKind.TRANSCRIPTION, form.fields)
+                batch = form.fields.get("batch", "") or (when(time.time()) if len(form.uploads) > 1 else "")
                 jobs: list[Job] = []
                 try:
                     for upload in form.uploads:
+                        batches.enter(box, upload.receiving, batch)
                         jobs.append(upload.receiving.queue(params, upload.name))
                 except StenoboxError:
                     for job in jobs:
@@ -85,7 +107,7 @@ async def submit(request: Request) -> Response:
             jobs = await run_in_threadpool(queue)
     except StenoboxError as error:
         return await run_in_threadpool(refused, request, error)
-    return see(f"/jobs/{jobs[0].id}" if len(jobs) == 1 else "/")
+    return see(f"/jobs/{jobs[0].id}" if len(jobs) == 1 else f"/batches/{jobs[0].batch}")
 
 
 def to_index(request: Request) -> Response:
@@ -119,7 +141,13 @@ def show(request: Request) -> Response:
             transcript = box.transcript(job)
         except StenoboxError:  # its file is gone: the page says so instead of failing
             transcript = None
-    context = {"job": job, "transcript": transcript, "tries": tell(job, store.list_attempts(box.database, job.id))}
+    batch = None if job.batch is None else store.get_batch(box.database, job.batch)
+    context = {
+        "batch": batch and {"id": batch.id, "name": batch.name},
+        "job": job,
+        "transcript": transcript,
+        "tries": tell(job, store.list_attempts(box.database, job.id)),
+    }
     return page_or_partial(request, "jobs/show.html", "jobs/_job.html", context, lambda: {})
 
 

@@ -8,6 +8,7 @@ import anyio
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
+from tasks import batches
 from tasks.actions import Box
 from tasks.errors import StenoboxError
 from tasks.jobs import Job, JobKind
@@ -50,7 +51,12 @@ async def receive(
     try:
         await pour(request, receiving.write)
         await settle(receiving)
-        return await run_in_threadpool(receiving.queue, params), isinstance(receiving, Repeat)
+
+        def queue() -> Job:
+            batches.enter(box, receiving, query.get("batch"))
+            return receiving.queue(params)
+
+        return await run_in_threadpool(queue), isinstance(receiving, Repeat)
     except ClientDisconnect:
         raise StenoboxError("invalid_request", "The upload broke off before its end. Send it again.") from None
     finally:
@@ -59,7 +65,7 @@ async def receive(
 
 
 def _query(request: Request, kind: JobKind) -> dict[str, str]:
-    known = (*FIELDS[kind], "name")
+    known = (*FIELDS[kind], "batch", "name")
     for name in request.query_params:
         if name not in known:
             raise StenoboxError(

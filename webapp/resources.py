@@ -49,6 +49,7 @@ def job_json(job: Job, limits: Limits, load: Load) -> dict[str, Any]:
         "error": job.error and {"code": job.error.code, "message": job.error.message, "retryable": job.error.retryable},
         "note": job.note,
         "about": job.about,
+        "batch": job.batch,
         "links": links,
     }
 

@@ -1,13 +1,20 @@
-"""The tries at a job as people read them on its page: when, for how long, where, with how much memory, why it ended."""
+"""The tries at a job as people read them on its page: when, for how long, where, with how much memory, why it ended.
+
+And how far batches are."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
+from tasks import batches
+from tasks.actions import Box
+from tasks.capacity import Limits
 from tasks.jobs import Job, Stage, State
-from tasks.store import AttemptRecord
+from tasks.store import AttemptRecord, Batch
 
 MOST_TOLD = 8
 """A box that is restarted often puts a long job back as often."""
@@ -61,3 +68,19 @@ def _next(job: Job, one: AttemptRecord, after: AttemptRecord | None) -> str:
         return "" if job.finished else "It will be tried again, alone."
     less = one.batch and after.batch and after.batch < one.batch
     return f"It was tried again alone{', with less of it at a time' if less else ''}."
+
+
+def tell_batches(box: Box, found: list[Batch], active: list[Job], limits: Limits) -> list[dict[str, Any]]:
+    """Batches as rows show them: `batch`, and `left`, the time until all is done in rough seconds, or None."""
+    load = box.load() if any(batch.active for batch in found) else None
+    rows = []
+    for batch in found:
+        left = None if load is None else batches.seconds_left(batch, active, limits, load)
+        rows.append({"batch": batch, "left": None if left is None else _roughly(left)})
+    return rows
+
+
+def _roughly(seconds: float) -> int:
+    """Rounded up, so that a page doesn't change every second: to 10 s, above a minute to minutes."""
+    step = 10 if seconds <= 60 else 60
+    return max(step, math.ceil(seconds / step) * step)

@@ -11,7 +11,7 @@ import msgspec
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from tasks import ingest, resumable
+from tasks import batches, ingest, resumable
 from tasks.actions import Box
 from tasks.chaining import submit_from_job
 from tasks.errors import StenoboxError
@@ -36,6 +36,7 @@ class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     track: int | str | None = None
     format: str | None = None
     bitrate: int | str | None = None
+    batch: str | None = None
     kind: JobKind = JobKind.TRANSCRIPTION
 
     @property
@@ -63,6 +64,8 @@ def _take_upload(box: Box, found: Submission, sender: Sender) -> Job:
     assert upload.job is not None
     begun = upload.job.params
     asked = found.asked
+    if found.batch and resumable.receiving(upload):
+        batches.enter_job(box, upload.id, found.batch)
     if not found.kind.light:
         kept = {"model": begun.model, "language": begun.language, "track": begun.track}
         asked = {name: kept[name] if value is None else value for name, value in asked.items()}
@@ -72,13 +75,13 @@ def _take_upload(box: Box, found: Submission, sender: Sender) -> Job:
 def _take_url(box: Box, found: Submission, sender: Sender) -> Job:
     who = (sender.submitter, sender.asker)
     wanted = box.wanted(found.kind, found.asked)
-    return ingest.submit(box, found.url or "", None, None, *who, key=sender.key, wanted=wanted)
+    return ingest.submit(box, found.url or "", None, None, *who, key=sender.key, wanted=wanted, batch=found.batch or "")
 
 
 def _take_job(box: Box, found: Submission, sender: Sender) -> Job:
     """What another job was given, or has made."""
     who = (sender.submitter, sender.asker, sender.key)
-    return submit_from_job(box, found.source_job or "", box.wanted(found.kind, found.asked), *who)
+    return submit_from_job(box, found.source_job or "", box.wanted(found.kind, found.asked), *who, found.batch or "")
 
 
 SOURCES: dict[str, Take | None] = {"upload": _take_upload, "url": _take_url, "source_job": _take_job}
@@ -98,7 +101,7 @@ async def make(request: Request, box: Box, found: Submission) -> Job:
 
 def read(body: dict[str, Any], kind: JobKind = JobKind.TRANSCRIPTION) -> Submission:
     """Check the fields and their types. Raises StenoboxError unknown_field or invalid_value, with the field's name."""
-    fields = (*SOURCES, *FIELDS[kind])
+    fields = (*SOURCES, *FIELDS[kind], "batch")
     for name in body:
         if name not in fields:
             known = ", ".join(fields)

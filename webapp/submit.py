@@ -43,7 +43,7 @@ CLOCK_SECONDS = 2.0
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What is asked for. files: recordings here, and links as text; out: folder for the transcripts, None to leave them
-    on the box."""
+    on the box; name: of the box's batch that they enter, "" for none."""
 
     files: tuple[Path | str, ...]
     server: str
@@ -53,6 +53,7 @@ class Batch:
     form: str = "txt"
     state: Path | None = None
     key: str = field(default="", repr=False)
+    name: str = ""
 
     @property
     def ledger(self) -> Path:
@@ -215,7 +216,8 @@ class Sender:
             entry.state, entry.attempt = "sending", self._client.now() - CLOCK_SECONDS
             self._ledger.save()
             send: Any = self._client.submit_link if entry.link else self._client.submit
-            job = send(entry.path if entry.link else Path(entry.path), self._batch.model, self._batch.language)
+            source, batch = entry.path if entry.link else Path(entry.path), self._batch
+            job = send(source, batch.model, batch.language, batch.name)
         except Refused as refused:
             self._met = True
             self._refused(entry, refused)
@@ -239,7 +241,7 @@ class Sender:
         return False
 
     def _refused(self, entry: Entry, refused: Refused) -> None:
-        if refused.param in ("model", "language"):
+        if refused.param in ("model", "language", "batch"):
             entry.state = "new"
             self._ledger.save()
             raise StenoboxError("invalid_value", refused.message)  # the others would hear the same

@@ -116,7 +116,7 @@ async def _begin(request: Request, box: Box) -> Response:
         params = box.params(metadata.get("model"), metadata.get("language"), metadata.get("track"))
         plan = (params, raw, metadata.get("submit", "0").lower() not in ("0", "false", "no"))
         name = metadata.get("filename") or metadata.get("name") or "recording"
-        return resumable.begin(box, name, length, plan, submitter, asker)
+        return resumable.begin(box, name, length, plan, submitter, asker, metadata.get("batch", ""))
 
     upload = await run_in_threadpool(begin)
     location = {"Location": f"/api/v1/uploads/{upload.id}"}

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from tasks.capacity import Limits, Request, decide
 from tasks.db import Database, attempts, jobs
 from tasks.jobs import Job, Params, Source, Stage, State, new_id
-from tasks.store import history, keys, rows
+from tasks.store import batches, history, keys, rows
 from tasks.store.admission import line_up, read_limits, read_load
 from tasks.store.attempts import Attempt
 
@@ -29,9 +29,10 @@ def admit_link(
     params: Params,
     submitter: str = "",
     key: str = "",
+    batch: str = "",
 ) -> Job:
     """Take a place in line for a link; the decision and the row are one transaction. key: the submitter's own name for
-    this submission. Raises the refusal, and before it KeyTaken."""
+    this submission; batch: the id or name of the batch it enters. Raises the refusal, and before it KeyTaken."""
     job_id, now = new_id(), time.time()
     with database.write() as connection:
         if key:
@@ -54,6 +55,8 @@ def admit_link(
                 params={},
             )
         )
+        if batch:
+            batches.enter(connection, job_id, batch)
         return rows.job(connection.execute(line_up(job_id, source, params).returning(jobs)).one())
 
 

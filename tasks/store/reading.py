@@ -84,15 +84,23 @@ def list_active(database: Database, owner: str | None = None) -> list[Job]:
 
 
 def list_jobs(
-    database: Database, state: State | None, limit: int, after: str | None = None, owner: str | None = None
+    database: Database,
+    state: State | None,
+    limit: int,
+    after: str | None = None,
+    owner: str | None = None,
+    batch: str | None = None,
 ) -> list[Job]:
-    """Jobs, newest first, of one state or of all, of one owner or of all; those that come after the one with this id.
+    """Jobs, newest first, of one state or of all, of one owner or of all, of one batch or of any; those that come after
+    the one with this id.
 
     Raises StenoboxError invalid_value when that one is gone: an empty page would look like the end.
     """
     query = _of(owner, sa.select(jobs)).order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
     if state is not None:
         query = query.where(jobs.c.state == state)
+    if batch is not None:
+        query = query.where(jobs.c.batch == batch)
     with database.read() as connection:
         if after is not None:
             last = connection.scalar(_of(owner, sa.select(jobs.c.created_at).where(jobs.c.id == after)))
@@ -119,9 +127,9 @@ def _places(line: Iterable[Any]) -> Iterator[tuple[Any, int]]:
 def list_finished(
     database: Database, limit: int, before: tuple[float, str] | None = None, owner: str | None = None
 ) -> list[Job]:
-    """Finished jobs, newest first, of one owner or of all. before: (finished_at, id) of the last job of the page
-    before."""
-    query = _of(owner, sa.select(jobs).where(jobs.c.finished_at.is_not(None)))
+    """Finished jobs that are in no batch, newest first, of one owner or of all. before: (finished_at, id) of the last
+    job of the page before."""
+    query = _of(owner, sa.select(jobs).where(jobs.c.finished_at.is_not(None), jobs.c.batch.is_(None)))
     if before is not None:
         query = query.where(sa.tuple_(jobs.c.finished_at, jobs.c.id) < sa.tuple_(*map(sa.literal, before)))
     with database.read() as connection:
@@ -130,9 +138,10 @@ def list_finished(
 
 
 def count_finished(database: Database, owner: str | None = None) -> int:
-    """How many jobs have finished, of one owner or of all."""
+    """How many jobs that are in no batch have finished, of one owner or of all."""
+    query = sa.select(sa.func.count()).select_from(jobs)
+    query = _of(owner, query.where(jobs.c.finished_at.is_not(None), jobs.c.batch.is_(None)))
     with database.read() as connection:
-        query = _of(owner, sa.select(sa.func.count()).select_from(jobs).where(jobs.c.finished_at.is_not(None)))
         return connection.scalar(query) or 0
 
 

@@ -83,6 +83,7 @@ def job(row: Row[Any], queue_position: int | None = None) -> Job:
         media_removed_at=row.media_removed_at,
         needs_download=row.needs_download,
         about=row.about,
+        batch=row.batch,
         queue_position=queue_position,
     )
 

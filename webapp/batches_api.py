@@ -1,0 +1,125 @@
+"""Batches at /api/v1/batches: what many jobs under one name add up to, and what is done to all of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from tasks import batches
+from tasks.actions import Box
+from tasks.capacity import Limits, Load
+from tasks.errors import StenoboxError
+from tasks.jobs import Job, State, is_id
+from tasks.store import Batch
+from webapp.api import MOST_JOBS, attachment, box_of
+from webapp.bodies import read_json
+from webapp.resources import rfc3339
+
+EXAMPLE = '{"name": "Interviews"}'
+RETRIABLE = (State.FAILED, State.CANCELED)
+
+
+def batch_json(batch: Batch, active: list[Job], limits: Limits, load: Load) -> dict[str, Any]:
+    """One batch. active: the jobs that hold a place; limits, load: as they are now."""
+    left = batches.seconds_left(batch, active, limits, load)
+    path = f"/api/v1/batches/{batch.id}"
+    return {
+        "id": batch.id,
+        "name": batch.name,
+        "created_at": rfc3339(batch.created_at),
+        "finished_at": rfc3339(batch.finished_at),
+        "total": batch.total,
+        "done": batch.done,
+        "jobs": {state.value: batch.count(state) for state in State},
+        "progress": round(batch.progress, 3),
+        "eta_seconds": None if left is None else round(left, 1),
+        "links": {"self": path, "jobs": f"/api/v1/jobs?batch={batch.id}", "zip": f"{path}/zip"},
+    }
+
+
+def _json(box: Box, found: list[Batch]) -> list[dict[str, Any]]:
+    active, limits, load = box.list_active(), box.limits(), box.load()
+    return [batch_json(batch, active, limits, load) for batch in found]
+
+
+async def create_batch(request: Request) -> Response:
+    """POST /api/v1/batches with `name` → 201 with the batch; 200 with the one of this name when there is one."""
+    box, body = box_of(request), await read_json(request, example=EXAMPLE)
+    for name in body:
+        if name != "name":
+            sentence = f"There is no field {name[:40]!r} here. Send {EXAMPLE}."
+            raise StenoboxError("unknown_field", sentence, param=name[:40])
+    if not isinstance(body.get("name"), str):
+        raise StenoboxError("invalid_value", f"Send {EXAMPLE}.", param="name")
+
+    def begin() -> Response:
+        batch, new = batches.begin(box, body["name"])
+        headers = {"Location": f"/api/v1/batches/{batch.id}"}
+        return JSONResponse(_json(box, [batch])[0], 201 if new else 200, headers=headers)
+
+    return await run_in_threadpool(begin)
+
+
+def list_batches(request: Request) -> Response:
+    """GET /api/v1/batches?limit=&after=: newest first; `next` is the path of the next page, or null."""
+    box = box_of(request)
+    limit, after = request.query_params.get("limit", "50"), request.query_params.get("after")
+    if not (limit.isascii() and limit.isdigit() and len(limit) <= 6 and 1 <= int(limit) <= MOST_JOBS):
+        raise StenoboxError("invalid_value", f"limit must be a number from 1 to {MOST_JOBS}.", param="limit")
+    if after is not None and not is_id(after):
+        raise StenoboxError("invalid_value", "after must be the id of a batch that is still here.", param="after")
+    page = batches.listed(box, int(limit) + 1, after)
+    found, more = page[: int(limit)], len(page) > int(limit)
+    following = f"/api/v1/batches?limit={limit}&after={found[-1].id}" if more else None
+    return JSONResponse({"batches": _json(box, found), "next": following})
+
+
+def show_batch(request: Request) -> Response:
+    """GET /api/v1/batches/{id}"""
+    box = box_of(request)
+    return JSONResponse(_json(box, [batches.get(box, request.path_params["id"])])[0])
+
+
+def delete_batch(request: Request) -> Response:
+    """DELETE /api/v1/batches/{id}: with all its jobs, in any state; 204."""
+    batches.delete(box_of(request), request.path_params["id"])
+    return Response(status_code=204)
+
+
+def cancel_batch(request: Request) -> Response:
+    """POST /api/v1/batches/{id}/cancel: 200 when nothing of it is active any more, 202 when it will stop in seconds."""
+    box = box_of(request)
+    batch = batches.cancel(box, request.path_params["id"])
+    return JSONResponse(_json(box, [batch])[0], 202 if batch.active else 200)
+
+
+def retry_batch(request: Request) -> Response:
+    """POST /api/v1/batches/{id}/retry?state=failed|canceled: 202 with the batch, `retried`, and `left` for which there
+    was no room, then with Retry-After."""
+    box, batch_id = box_of(request), request.path_params["id"]
+    tried = batches.retry(box, batch_id, asked_state(request.query_params.get("state", "failed")))
+    body = _json(box, [batches.get(box, batch_id)])[0] | {"retried": tried.taken, "left": tried.left}
+    wait = tried.refusal and tried.refusal.retry_after
+    return JSONResponse(body, 202, headers={"Retry-After": str(wait)} if wait else {})
+
+
+def asked_state(text: str) -> State:
+    """Which jobs are to be tried again. Raises StenoboxError invalid_value."""
+    if text not in RETRIABLE:
+        raise StenoboxError("invalid_value", f"state must be one of {', '.join(RETRIABLE)}.", param="state")
+    return State(text)
+
+
+def show_zip(request: Request) -> Response:
+    """GET /api/v1/batches/{id}/zip?format=txt|srt|vtt|json: all its transcripts, made while it is sent."""
+    return zip_response(box_of(request), request.path_params["id"], request.query_params.get("format", "txt"))
+
+
+def zip_response(box: Box, batch_id: str, form: str) -> Response:
+    """The transcripts of a batch in one file, under the batch's name."""
+    pieces, name = batches.zipped(box, batch_id, form), batches.get(box, batch_id).name
+    headers = {"Content-Disposition": attachment(f"{name}.zip"), "Cache-Control": "private, no-cache"}
+    return StreamingResponse(pieces, media_type="application/zip", headers=headers)

@@ -1,0 +1,68 @@
+"""The pages of batches: all of them, and one with its jobs."""
+
+from __future__ import annotations
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tasks import batches, store
+from tasks.errors import StenoboxError
+from tasks.transcripts import FORMATS
+from webapp.api import box_of
+from webapp.batches_api import asked_state, zip_response
+from webapp.bodies import read_fields
+from webapp.pages import page_or_partial, see
+from webapp.stories import tell_batches
+
+MOST_BATCHES = 100
+MOST_ROWS = 500
+"""Jobs of one batch that its page shows; all of them count."""
+
+
+def index(request: Request) -> Response:
+    """GET /batches: all of them, newest first."""
+    box = box_of(request)
+    found = batches.listed(box, MOST_BATCHES)
+    context = {
+        "rows": tell_batches(box, found, box.list_active(), box.limits()),
+        "total": store.count_batches(box.database, box.principal.owner),
+    }
+    return page_or_partial(request, "batches/index.html", "batches/_list.html", context, lambda: {})
+
+
+def show(request: Request) -> Response:
+    """GET /batches/{id}: one batch and its jobs."""
+    box = box_of(request)
+    batch = batches.get(box, request.path_params["id"])
+    jobs = batches.jobs_of(box, batch, MOST_ROWS)
+    context = {"jobs": jobs, "formats": tuple(FORMATS)} | tell_batches(box, [batch], jobs, box.limits())[0]
+    return page_or_partial(request, "batches/show.html", "batches/_batch.html", context, lambda: {})
+
+
+def download(request: Request) -> Response:
+    """GET /batches/{id}/zip?format=: all its transcripts."""
+    return zip_response(box_of(request), request.path_params["id"], request.query_params.get("format", "txt"))
+
+
+def cancel(request: Request) -> Response:
+    """POST /batches/{id}/cancel"""
+    batches.cancel(box_of(request), request.path_params["id"])
+    return see(f"/batches/{request.path_params['id']}")
+
+
+async def retry(request: Request) -> Response:
+    """POST /batches/{id}/retry with `state`: for as many as there is room; the page shows what is left."""
+    box, batch_id = box_of(request), request.path_params["id"]
+    state = asked_state((await read_fields(request)).get("state", "failed"))
+    tried = await run_in_threadpool(batches.retry, box, batch_id, state)
+    if tried.refusal:
+        words = f"{tried.taken} are in line again; for {tried.left} there is no room yet. {tried.refusal.message}"
+        raise StenoboxError(tried.refusal.code, words, retry_after=tried.refusal.retry_after)
+    return see(f"/batches/{batch_id}")
+
+
+def delete(request: Request) -> Response:
+    """POST /batches/{id}/delete: with all its jobs."""
+    batches.delete(box_of(request), request.path_params["id"])
+    return see("/")

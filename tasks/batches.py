@@ -230,5 +230,5 @@ class Names:
 
 
 def _safe(stem: str) -> str:
-    stem = re.sub(r'[\\/:*?"<>|\x00-\x1f\x7f]+', " ", stem).strip(" .")[:FILE_CHARACTERS].strip(" .")
+    stem = re.sub(r'[\\/:*?"<>|\s\x00-\x1f\x7f]+', " ", stem).strip(" .")[:FILE_CHARACTERS].strip(" .")
     return f"_{stem}" if not stem or _RESERVED.fullmatch(stem) else stem

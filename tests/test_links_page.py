@@ -127,7 +127,9 @@ def test_of_several_recordings_a_person_chooses(
     assert boxes(page.text) == {"0": True, "1": True, "2": False}
     assert store.list_active(behind.database) == []
     answer = client.post("/links/jobs", content=sent(page.text, "0", "1"), headers=FORM)
-    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    [batch] = store.list_batches(behind.database, 10)
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/batches/{batch.id}")
+    assert (batch.name, batch.total) == (THREE.title, 2)
     assert [(job.source.url, job.source.name) for job in store.list_active(behind.database)] == [
         ("https://example.org/1?a=1&b=2", "First " + MEAN), ("https://example.org/2", "Second"),
     ]  # fmt: skip
@@ -147,6 +149,8 @@ def test_what_has_no_room_stays_on_the_page_chosen(
     assert int(answer.headers["retry-after"]) > 0
     assert "1 of 2 were taken. The box is full" in words(answer.text)
     assert boxes(answer.text) == {"0": False, "1": True, "2": False}
+    [batch] = store.list_batches(behind.database, 10)
+    assert f'name="batch" value="{batch.id}"' in answer.text
     assert "taken" in words(answer.text)
     none = client.post("/links/jobs", content=sent(answer.text), headers=FORM)
     assert (none.status_code, "Choose at least one" in none.text) == (422, True)

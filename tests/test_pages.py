@@ -271,14 +271,17 @@ def test_one_file_leads_to_its_job(client: TestClient, behind: Box) -> None:
     assert (job.params.language, job.source.name, job.source.bytes) == ("de", "talk.mp3", 3)
 
 
-def test_several_files_lead_to_the_list_with_all_of_them(client: TestClient, behind: Box) -> None:
+def test_several_files_are_a_batch_and_lead_to_its_page(client: TestClient, behind: Box) -> None:
     answer = post(client, field_part("language", "en"), *(file_part(b"x", f"{n}.mp3") for n in range(3)))
-    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    [batch] = store.list_batches(behind.database, 10)
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/batches/{batch.id}")
     jobs = store.list_jobs(behind.database, State.QUEUED, 10)
+    assert {job.batch for job in jobs} == {batch.id}
     assert sorted(job.source.name for job in jobs) == ["0.mp3", "1.mp3", "2.mp3"]
     assert {job.params.language for job in jobs} == {"en"}
-    page = text(client.get("/"))
+    page = text(client.get(f"/batches/{batch.id}"))
     assert page.index("0.mp3") < page.index("1.mp3") < page.index("2.mp3")
+    assert "3 are in a batch, above." in text(client.get("/"))
 
 
 def test_a_refused_form_is_answered_with_the_page_the_sentence_and_the_time(client: TestClient, behind: Box) -> None:
@@ -289,7 +292,7 @@ def test_a_refused_form_is_answered_with_the_page_the_sentence_and_the_time(clie
     assert answer.headers["retry-after"] == "30"
     assert "Try again in about 30 s." in text(answer)
     assert "The box is full: 0 running, 3 waiting" in text(answer)
-    assert Markup(answer.text).values("input", "name") == ["url", "file"]
+    assert Markup(answer.text).values("input", "name") == ["url", "batch", "file"]
     assert states(behind) == ["queued"] * 3
 
 

@@ -77,17 +77,19 @@ def _take(request: Request, form: FormData) -> Response:
     chosen = [item for item in items if item["chosen"]]
     title, url = clean(_text(form, "title")), _text(form, "url")
     page: dict[str, Any] = {"title": title, "more": False, "items": items, "url": url}
+    page["batch"] = _text(form, "batch")
     if not chosen:
         error = StenoboxError("invalid_value", "Choose at least one recording.", param="take")
         return _choose(request, form, page, error)
     name = title or (ingest.name(url) if url else "")
-    batch = clean(name, batches.NAME_CHARACTERS) if len(items) > 1 else ""
+    batch = _text(form, "batch") or (clean(name, batches.NAME_CHARACTERS) if len(chosen) > 1 else "")
     jobs = []
     for item in chosen:
         try:
             jobs.append(_submit(request, form, item["url"], item["title"], batch))
         except StenoboxError as error:
             if jobs:
+                page["batch"] = jobs[0].batch  # what is sent later joins what was taken now
                 error.message = f"{len(jobs)} of {len(chosen)} were taken. {error.message}"
             return _choose(request, form, page, error)
         item["chosen"], item["taken"] = False, True
@@ -120,12 +122,16 @@ def _items(form: FormData) -> list[dict[str, Any]]:
 
 
 def _choose(request: Request, form: FormData, page: dict[str, Any], error: StenoboxError | None = None) -> Response:
-    context = page | {
-        "version": __version__,
-        "model": _text(form, "model"),
-        "language": _text(form, "language"),
-        "refusal": error,
-    }
+    context = (
+        {"batch": ""}
+        | page
+        | {
+            "version": __version__,
+            "model": _text(form, "model"),
+            "language": _text(form, "language"),
+            "refusal": error,
+        }
+    )
     status, more = (error.kind.status, headers(error)) if error else (200, {})
     return templates.TemplateResponse(
         request, "links/choose.html", context, status, more | {"Cache-Control": "no-store"}

@@ -319,7 +319,8 @@ async function pump() {
 const named = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 
 function add(files) {
-  const batch = files.length > 1 ? named.format(new Date()) : "";
+  const taken = [...files].filter((file) => file.size > 0 && file.size <= maxBytes);
+  const batch = taken.length > 1 ? named.format(new Date()) : "";
   for (const file of files) {
     const upload = new Upload(file, batch);
     if (file.size > maxBytes) upload.fail(`This file is ${size(file.size)}; the box takes up to ${size(maxBytes)}.`);

@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from web_support import Live, live, put_every_state, put_job
 
 from tasks.config import Config
 from tasks.jobs import State
-from tasks.store import admission
+from tasks.store import pace
 
 if TYPE_CHECKING:
     from conftest import Pages
@@ -132,7 +133,8 @@ def test_dropped_recordings_are_seen_queued_running_and_finished_and_become_thei
     mark(page)
     long = tmp_path / "a long talk.flac"
     long.write_bytes((SAMPLES / LONG["file"]).read_bytes())
-    drop(page, long, sample("a short talk.flac"))
+    drop(page, long)  # one by one: together they would be a batch
+    drop(page, sample("a short talk.flac"))
     expect(row(page, "a long talk.flac", "Queued")).to_contain_text(re.compile("Next to start|Number"))
     expect(row(page, "a short talk.flac", "Queued")).to_be_visible()
     for job in ballast:
@@ -153,17 +155,24 @@ def test_dropped_recordings_are_seen_queued_running_and_finished_and_become_thei
     assert wrong_words(read(page), LONG["text"]) < 0.05
 
 
-def test_two_chosen_files_at_once_both_become_words_and_can_be_downloaded(
+def test_two_chosen_files_are_a_batch_and_both_become_words_that_can_be_downloaded(
     served: Served, visit: Visit, sample: Callable[[str], Path]
 ) -> None:
     page = visit(served.url)
     mark(page)
     names = ("first of two.flac", "second of two.flac")
     choose(page, *(sample(name) for name in names))
-    for name in names:
-        expect(row(page, name, "Finished")).to_contain_text("Completed", timeout=SLOW)
+    batches = page.get_by_role("region", name="Batches")
+    expect(batches).to_contain_text("All 2 completed", timeout=SLOW)
     expect(page.get_by_role("list", name="Uploads").get_by_role("listitem")).to_have_count(0)
     assert not_reloaded(page)
+    batches.get_by_role("link").click()
+    for name in names:
+        expect(row(page, name, "Recordings")).to_contain_text("Completed")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="SRT", exact=True).click()
+    with zipfile.ZipFile(download.value.path()) as file:
+        assert sorted(file.namelist()) == ["first of two.srt", "second of two.srt"]
     page.get_by_role("link", name=names[1], exact=True).click()
     for form in ("TXT", "SRT", "VTT", "JSON"):
         with page.expect_download() as download:
@@ -298,7 +307,7 @@ def test_a_full_box_counts_down_and_takes_the_recording_when_there_is_room(
     still: Live, visit: Visit, pages: Pages, sample: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pages.allow("429")
-    monkeypatch.setattr(admission, "FIRST_GUESS_SECONDS", 4.0)
+    monkeypatch.setattr(pace, "FIRST_GUESS_SECONDS", 4.0)
     jobs = [put_job(still.box, State.QUEUED) for _ in range(3)]
     page = visit(still.url)
     expect(page.get_by_text("The box is full.", exact=True)).to_be_visible()

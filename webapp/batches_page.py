@@ -16,7 +16,7 @@ from webapp.pages import page_or_partial, see
 from webapp.stories import tell_batches
 
 MOST_BATCHES = 100
-MOST_ROWS = 500
+MOST_ROWS = 200
 """Jobs of one batch that its page shows; all of them count."""
 
 

@@ -75,7 +75,11 @@ class Inbox:
         """Take what has arrived, hand in what there is room for, lay out what is finished. Raises OSError."""
         for folder in (self.working, self.done, self.failed):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if folder.is_symlink():  # whoever may write into the inbox could lead it anywhere
+                raise OSError(f"{folder} is a link; make it a folder")
         for path in self._arrived():
+            # One that has a key here was put back after its end, to be done again: while it is ours it is in `working`.
+            store.free_key_if_over(self._box.database, SUBMITTER, _key(path))
             path.rename(_free(self.working / path.name))
         for path in sorted(self._plain(self.working), key=lambda path: path.stat().st_mtime):
             self._advance(path)

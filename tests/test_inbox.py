@@ -243,3 +243,46 @@ def test_on_a_real_box_that_is_killed_in_the_middle(tmp_path: Path) -> None:
     for name in names:
         assert (folder / "done" / f"{name}.txt").read_text().split() == TRUTH[name]["text"].split()
     assert files(folder) == {f"done/{name}{end}" for name in names for end in ("", ".txt", ".json")}
+
+
+@pytest.mark.parametrize("end", ["failed", "done"])
+def test_what_is_put_back_after_its_end_is_tried_again(box: Box, folder: Path, clock: Clock, end: str) -> None:
+    """By moving it, as people do: then it is the same file, of the same time."""
+    inbox = Inbox(box, folder)
+    put(folder)
+    settle(inbox, clock)
+    if end == "done":
+        complete(box)
+    else:
+        box.cancel(jobs(box)[0].id)
+    inbox.look()
+    box.change_settings({"reuse": False}, "test")
+    (folder / end / "talk.mp3").rename(folder / "talk.mp3")
+    settle(inbox, clock)
+    assert sorted(job.state for job in jobs(box)) == sorted(["queued", "completed" if end == "done" else "canceled"])
+    assert "working/talk.mp3" in files(folder)
+
+
+def test_what_is_put_back_while_its_job_runs_is_not_sent_again(box: Box, folder: Path, clock: Clock) -> None:
+    inbox = Inbox(box, folder)
+    put(folder)
+    settle(inbox, clock)
+    (folder / "working" / "talk.mp3").rename(folder / "talk.mp3")
+    settle(inbox, clock)
+    assert [job.state for job in jobs(box)] == [State.QUEUED]
+    complete(box)
+    inbox.look()
+    assert "done/talk.mp3" in files(folder)
+
+
+@pytest.mark.parametrize("name", ["working", "done", "failed"])
+def test_its_own_folders_may_be_no_links(box: Box, folder: Path, clock: Clock, tmp_path: Path, name: str) -> None:
+    """Whoever may write into the inbox could lead it anywhere."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    put(elsewhere, "private.mp3")
+    (folder / name).symlink_to(elsewhere)
+    put(folder)
+    with pytest.raises(OSError, match=f"{name} is a link"):
+        settle(Inbox(box, folder), clock)
+    assert (jobs(box), files(elsewhere)) == ([], {"private.mp3"})

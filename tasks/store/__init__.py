@@ -49,7 +49,7 @@ from tasks.store.downloads import admit_link, claim_download, fetched_if_owned, 
 from tasks.store.history import AttemptRecord, Cause, Seen, list_attempts
 from tasks.store.keeping import existing, note_media_removed_before, results_of_finished, without_media
 from tasks.store.keyring import Key, add_key_if_new, list_keys, note_use, revoke_key_if_live, rotate_key_if_live
-from tasks.store.keys import KeyTaken, find_key, forget_keys
+from tasks.store.keys import KeyTaken, find_key, forget_keys, free_key_if_over
 from tasks.store.measuring import Sample, add_record, add_sample, factor, list_samples, records
 from tasks.store.passwords import (
     Secret,
@@ -145,6 +145,7 @@ __all__ = [
     "forget_keys",
     "forget_logins",
     "forget_old",
+    "free_key_if_over",
     "get",
     "get_batch",
     "guard",

@@ -48,6 +48,14 @@ def find_key(database: Database, submitter: str, key: str) -> str | None:
         return found
 
 
+def free_key_if_over(database: Database, submitter: str, key: str) -> None:
+    """Forget a key whose job has finished or is gone: what comes under it now is a new submission."""
+    active = sa.exists().where(jobs.c.id == _table.c.job_id, jobs.c.finished_at.is_(None))
+    ours = (_table.c.submitter == submitter) & (_table.c.key == key)
+    with database.write() as connection:
+        connection.execute(sa.delete(_table).where(ours, ~active))
+
+
 def forget_keys(database: Database, before: float) -> int:
     """Free the keys bound before a time (seconds since 1970) whose job is gone. Returns how many."""
     gone = ~sa.exists().where(jobs.c.id == _table.c.job_id)

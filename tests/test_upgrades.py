@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 import pytest
 from pysqlite3 import dbapi2 as sqlite
 
-from tasks import __version__, store
+from tasks import __version__, batches, store
 from tasks.actions import Box
 from tasks.config import Config
 from tasks.db import SCHEMA, open_database, prepare_data_folder, schema
@@ -33,6 +34,7 @@ def test_it_is_upgraded_and_its_jobs_go_on(config: Config, kept: Path) -> None:
     jobs = {job.state: job for job in store.list_jobs(database, None, 100)}
     assert set(jobs) == set(State)
     assert {job.source.name for job in jobs.values()} >= {f"{state}.mp3" for state in FINISHED}
+    released = kept.stem[0].isdigit()
     failed = jobs[State.FAILED].error
     assert failed is not None
     assert failed.code == "no_audio"
@@ -48,6 +50,13 @@ def test_it_is_upgraded_and_its_jobs_go_on(config: Config, kept: Path) -> None:
     done = store.finish_if_owned(database, attempt.token, "x.json", 1.0, None, 1.0)
     assert done is not None
     assert done.state == State.COMPLETED
+    if released:  # what a released version knew, besides jobs and settings
+        assert [(key.name, key.valid(time.time())) for key in box.access.list_keys()] == [("laptop", True)]
+        (batch,) = batches.listed(box, 10)
+        assert (batch.name, batch.counts) == ("Interviews", {State.RECEIVING: 1})
+        repeated = store.find_key(database, "", "the same twice")
+        assert repeated is not None
+        assert box.get(repeated).source.name == "again.mp3"
     box.queue.close()
     database.close()
 

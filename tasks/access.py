@@ -81,7 +81,7 @@ class Access:
         return None if key is None else key.max_active
 
     def names(self) -> dict[str, str]:
-        """Names of keys by the mark on their jobs."""
+        """Names of keys by the mark on their jobs: of revoked ones too, whose jobs stay."""
         return {key.id: key.name for key in self._by_id.values()}
 
     def note_use(self, text: str) -> None:

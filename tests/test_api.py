@@ -103,6 +103,7 @@ def test_a_submission_is_answered_202_with_the_job_and_its_address(client: TestC
         "note": None,
         "about": {},
         "batch": None,
+        "submitter": None,
         "links": {"self": f"/api/v1/jobs/{job['id']}", "media": f"/api/v1/jobs/{job['id']}/media"},
     }
     assert client.get(answer.headers["location"]).json() == job

@@ -243,6 +243,31 @@ def test_an_admin_and_a_reader_of_the_same_jobs_see_them(client: TestClient, box
     assert seen == {"one": {hers}, "reader": {hers}, "alone": set(), "boss": {hers, mine.id}, "page": {hers, mine.id}}
 
 
+def test_who_sees_several_people_is_told_whose_a_job_is(client: TestClient, box: Box) -> None:
+    one, boss = make(box, "<i>phone</i>"), make(box, "boss", "admin")
+    reader = make(box, "viewer", "read", jobs_of="<i>phone</i>")
+    job_id = submit(client, one)
+    mine = put_job(box, State.QUEUED)
+    batch = client.post("/api/v1/batches", json={"name": "Calls"}, headers=one).json()["id"]
+    sent = client.post(
+        "/api/v1/transcriptions?batch=Calls", content=b"sound", headers=one | {"Content-Type": "audio/wav"}
+    )
+    assert sent.status_code == 202
+    box.access.revoke_key("<i>phone</i>")
+    pages = ("/", f"/jobs/{job_id}", "/batches", f"/batches/{batch}")
+    for headers in (boss, {}):
+        jobs = client.get("/api/v1/jobs", headers=headers).json()["jobs"]
+        assert {job["id"]: job["submitter"] for job in jobs}[job_id] == "<i>phone</i>", (
+            "a revoked key's name is still told"
+        )
+        assert {job["id"]: job["submitter"] for job in jobs}[mine.id] is None
+        assert client.get(f"/api/v1/jobs/{job_id}", headers=headers).json()["submitter"] == "<i>phone</i>"
+        for page in pages:
+            assert "<bdi>&lt;i&gt;phone&lt;/i&gt;</bdi>" in client.get(page, headers=headers).text, page
+    assert client.get(f"/api/v1/jobs/{job_id}", headers=reader).json()["submitter"] is None
+    assert all("phone" not in client.get(page, headers=reader).text for page in pages)
+
+
 def test_pages_of_a_list_hold_only_ones_own(client: TestClient, box: Box) -> None:
     one, two = make(box, "one"), make(box, "two")
     ids = [submit(client, key) for key in (one, two, one, two, one)]

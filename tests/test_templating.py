@@ -69,6 +69,9 @@ def render_index(*jobs: Job, **context: Any) -> str:
         "running": [job for job in jobs if job.state == State.RUNNING],
         "finished": [job for job in jobs if job.finished],
         "finished_total": sum(job.finished for job in jobs),
+        "batches": [],
+        "batches_total": 0,
+        "submitters": {},
     }
     page: dict[str, Any] = {
         "limits": LIMITS,
@@ -83,7 +86,7 @@ def render_index(*jobs: Job, **context: Any) -> str:
 
 
 def render_job(job: Job, transcript: dict[str, Any] | None = None, tries: Sequence[Told] = ()) -> str:
-    return render("jobs/show.html", job=job, transcript=transcript, tries=tries)
+    return render("jobs/show.html", job=job, transcript=transcript, tries=tries, batch=None, submitter=None)
 
 
 class Markup(HTMLParser):
@@ -286,7 +289,7 @@ def test_an_empty_box_offers_the_sample() -> None:
 def test_the_form_sends_the_fields_before_the_file() -> None:
     page = Markup(render_index())
     names = [a["name"] for t, a in page.tags if t in ("select", "input")]
-    assert names == ["model", "language", "url", "file"]
+    assert names == ["model", "language", "url", "batch", "file"]
     labels = set(page.values("label", "for"))
     assert {a["id"] for t, a in page.tags if t in ("select", "input")} <= labels
     assert "small (downloads on first use)" in page.text

@@ -33,7 +33,7 @@ def box_of(request: Request) -> Box:
 
 
 def _json(box: Box, job: Job) -> dict[str, Any]:
-    return job_json(job, box.limits(), box.load())
+    return job_json(job, box.limits(), box.load(), box.submitters())
 
 
 async def create_transcription(request: Request) -> Response:
@@ -99,8 +99,8 @@ def list_jobs(request: Request) -> Response:
     if more:
         following = f"/api/v1/jobs?limit={limit}&after={jobs[-1].id}" + (f"&state={state}" if state else "")
         following += f"&batch={batch}" if batch else ""
-    limits, load = box.limits(), box.load()
-    return JSONResponse({"jobs": [job_json(job, limits, load) for job in jobs], "next": following})
+    now = box.limits(), box.load(), box.submitters()
+    return JSONResponse({"jobs": [job_json(job, *now) for job in jobs], "next": following})
 
 
 def show_job(request: Request) -> Response:

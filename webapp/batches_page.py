@@ -26,6 +26,7 @@ def index(request: Request) -> Response:
     found = batches.listed(box, MOST_BATCHES)
     context = {
         "rows": tell_batches(box, found, box.list_active(), box.limits()),
+        "submitters": box.submitters(),
         "total": store.count_batches(box.database, box.principal.owner),
     }
     return page_or_partial(request, "batches/index.html", "batches/_list.html", context, lambda: {})
@@ -36,7 +37,12 @@ def show(request: Request) -> Response:
     box = box_of(request)
     batch = batches.get(box, request.path_params["id"])
     jobs = batches.jobs_of(box, batch, MOST_ROWS)
-    context = {"jobs": jobs, "formats": tuple(FORMATS)} | tell_batches(box, [batch], jobs, box.limits())[0]
+    context = {
+        "jobs": jobs,
+        "formats": tuple(FORMATS),
+        "submitter": box.submitters().get(batch.submitter),
+        "submitters": {},  # all its jobs are that one's
+    } | tell_batches(box, [batch], jobs, box.limits())[0]
     return page_or_partial(request, "batches/show.html", "batches/_batch.html", context, lambda: {})
 
 

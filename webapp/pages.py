@@ -54,6 +54,7 @@ def _groups(request: Request) -> dict[str, Any]:
         "finished_total": box.count_finished(),
         "limits": limits,
         "guard": store.guard(box.database),
+        "submitters": box.submitters(),
         "has_sample": True,
     }
 
@@ -145,6 +146,7 @@ def show(request: Request) -> Response:
     context = {
         "batch": batch and {"id": batch.id, "name": batch.name},
         "job": job,
+        "submitter": box.submitters().get(job.submitter),
         "transcript": transcript,
         "tries": tell(job, store.list_attempts(box.database, job.id)),
     }

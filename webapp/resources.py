@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,9 +12,9 @@ from tasks.jobs import Job, JobKind, State
 from tasks.wishes import FIELDS
 
 
-def job_json(job: Job, limits: Limits, load: Load) -> dict[str, Any]:
-    """One job. limits, load: as they are now. `eta_seconds` is an estimate from this box's own jobs, null before the
-    first."""
+def job_json(job: Job, limits: Limits, load: Load, submitters: Mapping[str, str]) -> dict[str, Any]:
+    """One job. limits, load: as they are now; submitters: see `Box.submitters`. `eta_seconds` is an estimate from this
+    box's own jobs, null before the first; `submitter` the name of the key it came with, for who sees several's."""
     links = {"self": f"/api/v1/jobs/{job.id}"}
     if job.state == State.COMPLETED and job.kind == JobKind.TRANSCRIPTION:
         links["transcript"] = f"/api/v1/jobs/{job.id}/transcript"
@@ -50,6 +51,7 @@ def job_json(job: Job, limits: Limits, load: Load) -> dict[str, Any]:
         "note": job.note,
         "about": job.about,
         "batch": job.batch,
+        "submitter": submitters.get(job.submitter),
         "links": links,
     }
 

@@ -6,8 +6,8 @@ A module here imports only modules above it:
     transcripts  machine  nvidia  devices  costs  slots  capacity  promises  db  accounts  metrics  store  access
     logins  guard  media  retention  children  decode  models  links  planner  lookout  survey  journal  engine
     synthetic  trial  queue  running  leases  heartbeat  monitor  causes  outcomes  fetching  steps  pipeline
-    recovery  backup  readiness  doctor  worker  repeats  reuse  wishes  receiving  actions  batches  ingest  inbox
-    resumable  chaining
+    recovery  backup  readiness  findings  exposure  doctor  worker  repeats  reuse  wishes  receiving  actions
+    batches  ingest  inbox  resumable  chaining
 """
 
 __version__ = "0.1.0.dev0"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -285,10 +286,13 @@ def _busy() -> StenoboxError:
 
 
 def prepare_data_folder(config: Config) -> None:
-    """Create the data folder, closed to other users."""
+    """Create the data folder, and close it to other users."""
     try:
         for folder in (config.data, config.media, config.models):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = config.data.stat()
+        if found.st_mode & 0o077 and found.st_uid == os.geteuid() and not found.st_mode & 0o1000:  # not /tmp
+            config.data.chmod(0o700)  # it was there before
     except OSError as error:
         raise SchemaError(
             f"The data folder {config.data} can't be written: {error.strerror}. "

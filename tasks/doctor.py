@@ -8,50 +8,34 @@ import http.client
 import importlib.metadata
 import importlib.util
 import socket
-import stat
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 from pysqlite3 import dbapi2 as sqlite
 
-from tasks import __version__, devices, machine, models, readiness
+from tasks import __version__, devices, exposure, machine, models, readiness
 from tasks.capacity import SPARE_BYTES
 from tasks.config import Config
 from tasks.db import SCHEMA, Database, SchemaError, check_sqlite_version
 from tasks.errors import StenoboxError
+from tasks.findings import FAIL, OK, WARN, Check, Finding
 from tasks.planner import Planner
 
-OK, WARN, FAIL = "ok", "warn", "fail"
 SILENT_SECONDS = 180.0
 """A worker that idles writes a sample a minute."""
 NETWORK_FOLDERS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "fuse.s3fs", "fuse.rclone")
 """File systems whose locks or shared memory SQLite's WAL can't rely on."""
-MODES_LISTED = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """level: ok, warn (works, but look at it) or fail; check: what was looked at; advice: what to do, "" if nothing."""
-
-    level: str
-    check: str
-    message: str
-    advice: str = ""
-
-
-Check = Callable[[Config], Iterator[Finding]]
-
-
-def examine(config: Config, checks: tuple[Check, ...] | None = None) -> list[Finding]:
-    """All findings, in order. A check that breaks is a finding too."""
+def examine(config: Config, checks: tuple[Check, ...] | None = None, password: str = "") -> list[Finding]:
+    """All findings, in order. A check that breaks is a finding too. password: what the environment gave as one."""
     found: list[Finding] = []
     for check in CHECKS if checks is None else checks:
         try:
-            found += check(config)
+            found += exposure.password(config, password) if check is exposure.password else check(config)
         except Exception as error:
             found.append(Finding(FAIL, check.__name__, f"It could not be looked at: {type(error).__name__}: {error}"))
     return found
@@ -100,29 +84,10 @@ def disk(config: Config) -> Iterator[Finding]:
 
 
 def permissions(config: Config) -> Iterator[Finding]:
-    if not config.data.exists():
-        yield Finding(OK, "data folder", f"{config.data} will be made at the first start")
-        return
-    if reason := readiness.unwritable(config.data):
+    if config.data.exists() and (reason := readiness.unwritable(config.data)):
         yield Finding(FAIL, "data folder", reason.message, "Give it to the user that runs Stenobox.")
         return
-    paths = [config.data, *config.data.glob("*"), *config.media.glob("*")]
-    open_to_others = [path for path in paths if _mode(path) & 0o077]
-    if not open_to_others:
-        yield Finding(OK, "data folder", f"{config.data} is closed to other users")
-        return
-    names = ", ".join(str(path) for path in open_to_others[:MODES_LISTED])
-    yield Finding(
-        WARN, "data folder", f"Other users can read {names}" + (" and more" * (len(open_to_others) > MODES_LISTED)),
-        f"chmod -R go= {config.data}",
-    )  # fmt: skip
-
-
-def _mode(path: Path) -> int:
-    try:
-        return stat.S_IMODE(path.lstat().st_mode) if not path.is_symlink() else 0
-    except FileNotFoundError:  # a job that just went
-        return 0
+    yield from exposure.permissions(config)
 
 
 def database(config: Config) -> Iterator[Finding]:
@@ -257,4 +222,16 @@ def _started(lock: Path) -> float:
     return lock.stat().st_mtime  # opened for writing, and so emptied, at its start
 
 
-CHECKS: tuple[Check, ...] = (versions, limits, disk, permissions, database, model, processes)
+CHECKS: tuple[Check, ...] = (
+    versions,
+    limits,
+    disk,
+    permissions,
+    database,
+    exposure.reach,
+    exposure.password,
+    exposure.live_keys,
+    exposure.secrets,
+    model,
+    processes,
+)

@@ -260,6 +260,16 @@ def test_the_folders_are_closed_to_other_users_whatever_the_umask(config: Config
     assert [path.stat().st_mode & 0o777 for path in (config.data, config.media, config.models)] == [0o700] * 3
 
 
+@pytest.mark.parametrize(("before", "after"), [(0o755, 0o700), (0o2770, 0o700), (0o1777, 0o1777)])
+def test_a_data_folder_that_was_there_is_closed_unless_all_may_write_it(
+    config: Config, before: int, after: int
+) -> None:
+    config.data.mkdir(exist_ok=True)
+    config.data.chmod(before)
+    prepare_data_folder(config)
+    assert config.data.stat().st_mode & 0o1777 == after
+
+
 # Reading and writing
 
 

@@ -191,7 +191,7 @@ def models(config: Config, options: argparse.Namespace) -> int:
 def doctor(config: Config, options: argparse.Namespace) -> int:
     from webapp.checkup import run
 
-    return run(config, as_json=options.json)
+    return run(config, as_json=options.json, password=options.password)
 
 
 def backup(config: Config, options: argparse.Namespace) -> int:

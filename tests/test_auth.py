@@ -59,7 +59,11 @@ def address(route: BaseRoute) -> str:
     return route.path
 
 
-@pytest.mark.parametrize("route", routes, ids=lambda route: f"{address(route)} {getattr(route, 'methods', '') or ''}")
+def methods(route: BaseRoute) -> set[str]:
+    return getattr(route, "methods", None) or set()
+
+
+@pytest.mark.parametrize("route", routes, ids=lambda route: " ".join(sorted(methods(route))) + f" {address(route)}")
 def test_the_table_says_who_may_use_each_address(route: BaseRoute) -> None:
     """A new route fails here until webapp/rules.py names it."""
     assert rules.named(address(route)), f"say in webapp/rules.py who may use {address(route)}"

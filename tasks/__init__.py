@@ -2,7 +2,7 @@
 
 A module here imports only modules above it:
 
-    errors  platforms  egress  config  principals  keys  passwords  throttle  jobs  names  logs  languages
+    errors  disk  platforms  egress  config  principals  keys  passwords  throttle  jobs  names  logs  languages
     transcripts  machine  nvidia  devices  costs  slots  capacity  promises  db  accounts  metrics  store  access
     logins  guard  media  retention  children  decode  models  links  planner  lookout  survey  journal  engine
     synthetic  trial  queue  running  leases  heartbeat  monitor  causes  outcomes  fetching  steps  pipeline

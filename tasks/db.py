@@ -17,6 +17,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DatabaseError, OperationalError
 
+from tasks import disk
 from tasks.config import Config
 from tasks.errors import StenoboxError
 
@@ -206,6 +207,7 @@ class Database:
         """busy_seconds: how long others' locks are waited out, BUSY_SECONDS unless given."""
         check_sqlite_version()
         busy_seconds = BUSY_SECONDS if busy_seconds is None else busy_seconds
+        self._path = path
         self.engine = sa.create_engine(
             sa.URL.create("sqlite", database=str(path)),  # not a string: a folder's name may hold "?" or "%"
             module=sqlite,
@@ -251,7 +253,8 @@ class Database:
             text = str(error.orig)
             if "locked" in text or "busy" in text:
                 raise _busy() from error
-            if "disk is full" in text:
+            # Of a quota that is used up it says only that there was an error.
+            if "disk is full" in text or ("disk I/O error" in text and disk.is_full(self._path.parent)):
                 raise StenoboxError(
                     "disk_full", "The disk of this box is full. Free some space and try again.", retry_after=60
                 ) from error

@@ -12,9 +12,8 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from tasks import children, links, media, store
+from tasks import children, disk, links, media, store
 from tasks.capacity import Limits
-from tasks.children import ChildDied
 from tasks.config import Config
 from tasks.db import Database
 from tasks.egress import read_hosts
@@ -24,7 +23,7 @@ from tasks.jobs import Job, Stage, State
 from tasks.outcomes import Change, Outcomes
 from tasks.planner import Planner
 from tasks.queue import Queue
-from tasks.running import Running, Stopped
+from tasks.running import Running
 
 logger = logging.getLogger(__name__)
 
@@ -59,11 +58,12 @@ class Fetcher:
         self._worker = worker
         self._planner = planner
         self._holding = holding
-        self._outcomes = Outcomes(database)
+        self._outcomes = Outcomes(config, database)
 
     def run(self, job_id: str) -> None:
-        """Fetch the first link in line, if a slot for downloads is free. job_id: whose submission woke us."""
-        if self._heartbeat.leaving or self._holding():
+        """Fetch the first link in line, if a slot for downloads is free and files can be written. job_id: whose
+        submission woke us."""
+        if self._heartbeat.leaving or self._holding() or disk.refuses(self._config.media):
             return
         attempt = store.claim_download(self._database, self._planner.first(), self._worker, self._config.lease)
         if attempt is None:
@@ -95,12 +95,8 @@ class Fetcher:
             media.take(self._config, running.job.id, found.path)
             name = found.about.get("title") or running.job.source.name
             return partial(store.fetched_if_owned, database, token, name, found.bytes, found.about)
-        except (Stopped, ChildDied, StenoboxError) as outcome:
+        except Exception as outcome:
             return self._outcomes.of(outcome, running)
-        except Exception as error:
-            logger.exception("job %s", running.job.id)
-            sentence = f"Something went wrong inside Stenobox ({type(error).__name__}). The log has the details."
-            return partial(store.fail_if_owned, database, token, "internal", sentence, running.seen)
         finally:
             if folder:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -117,6 +113,8 @@ class Fetcher:
                     return None  # the next worker puts it back in line
                 time.sleep(1)
         logger.info("job %s: %s", running.job.id, job.state if job else "no longer ours")
+        if job is None or job.finished or not job.needs_download:
+            self._outcomes.forget(running.job.id)
         if job is None and store.get(self._database, running.job.id) is None:
             media.remove(self._config, running.job.id)  # deleted while it ran
         return job

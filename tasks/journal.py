@@ -144,9 +144,17 @@ def resume(path: Path, key: Key) -> Iterator[Journal]:
         yield Journal()
         return
     try:
-        yield _read(file, key)
+        yield _read_or_begin(file, key)
     finally:
         os.close(file)  # and so gives the lock back
+
+
+def _read_or_begin(file: int, key: Key) -> Journal:
+    try:
+        return _read(file, key)
+    except OSError as error:  # a broken disk: the recording itself may be readable
+        logger.warning("what was transcribed can't be read: %s", error)
+        return Journal()
 
 
 def _read(file: int, key: Key) -> Journal:
@@ -190,6 +198,8 @@ def progress(path: Path) -> float:
         return 0.0
     try:
         return _entries(file)[0].progress
+    except OSError:  # a broken disk
+        return 0.0
     finally:
         os.close(file)
 

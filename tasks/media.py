@@ -14,7 +14,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
+from tasks import disk
 from tasks.config import Config
 from tasks.errors import StenoboxError
 from tasks.jobs import is_id
@@ -71,11 +71,15 @@ def fetching(config: Config, job_id: str, token: str) -> Path:
 
 
 def take(config: Config, job_id: str, path: Path) -> None:
-    """Make a whole file on the same disk the job's media, durably. Raises StenoboxError disk_full."""
+    """Make a whole file on the same disk the job's media, durably. Raises StenoboxError disk_full, storage_failing."""
+    settle(path, source(config, job_id))
+
+
+def settle(path: Path, target: Path) -> None:
+    """Give a whole file its place on the same disk, durably. Raises StenoboxError disk_full, storage_failing."""
     try:
         with open(path, "rb") as file:
             os.fsync(file.fileno())
-        target = source(config, job_id)
         os.replace(path, target)
         sync(target.parent)
         sync(target.parent.parent)
@@ -132,6 +136,12 @@ def result(config: Config, job_id: str, name: str) -> Path:
 def drop_made(config: Config, job_id: str, token: str) -> None:
     """Remove what an attempt has made: nobody will name it."""
     for path in folder(config, job_id).glob(f"{token}.*"):
+        drop(path)
+
+
+def drop(path: Path) -> None:
+    """Remove a file that nobody needs any more. Where the disk refuses, a later sweep takes it."""
+    with contextlib.suppress(OSError):
         path.unlink(missing_ok=True)
 
 
@@ -156,14 +166,14 @@ def write_durably(path: Path, data: bytes) -> None:
         os.replace(part, path)
         sync(path.parent)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        drop(part)
         raise _sentence(error) from error
 
 
 class Part:
     """A job's media while it arrives: written in pieces to source.part, then kept under its real name or removed.
 
-    All methods block on the disk: call them from a thread. Raises StenoboxError disk_full.
+    All methods block on the disk: call them from a thread. Raises StenoboxError disk_full, storage_failing.
     """
 
     def __init__(self, config: Config, job_id: str, *, go_on: bool = False) -> None:
@@ -251,9 +261,4 @@ def sync(path: Path) -> None:
 
 
 def _sentence(error: OSError) -> StenoboxError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StenoboxError("disk_full", "The disk of this box is full. Free some space and try again.")
-    sentence = f"The data folder can't be written ({error.strerror})."
-    if error.errno in (errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM):
-        return StenoboxError("storage_failing", f"{sentence} Look at the disk of this box.", retry_after=60)
-    return StenoboxError("internal", sentence)
+    return disk.refusal(error) or StenoboxError("internal", f"The data folder can't be written ({error.strerror}).")

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
-from tasks import causes, metrics, store
+from tasks import causes, disk, metrics, store
 from tasks.children import ChildDied
+from tasks.config import Config
 from tasks.db import Database
+from tasks.engine.process import Canceled
 from tasks.errors import StenoboxError
 from tasks.jobs import MAX_CRASHES, Job
-from tasks.running import Reason, Running
+from tasks.running import Reason, Running, Stopped
 from tasks.store import Cause
+
+logger = logging.getLogger(__name__)
+
+MOST_REFUSALS = 3
+"""Tries that a disk may refuse which otherwise takes files."""
 
 Change = Callable[[], Job | None]
 """Makes the change; the job as it is then, None when it was no longer ours."""
@@ -21,17 +29,20 @@ Change = Callable[[], Job | None]
 class Outcomes:
     """Of one worker's attempts."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, config: Config, database: Database) -> None:
+        self._config = config
         self._database = database
         self._pressed: Counter[str] = Counter()
+        self._refused: Counter[str] = Counter()
 
     def forget(self, job_id: str) -> None:
         """The job has finished."""
         del self._pressed[job_id]
+        del self._refused[job_id]
 
     def of(self, outcome: Exception, running: Running) -> Change:
-        """An attempt ended by that exception: a child's death is charged and tried again, a plain no is the job's end,
-        and what was stopped is what it was stopped for."""
+        """An attempt ended by that exception: a child's death is charged and tried again, a plain no or a bug of ours
+        is the job's end, and what was stopped is what it was stopped for."""
         if running.reason is not None:
             return self._stopped(running.reason, running)
         match outcome:
@@ -39,15 +50,32 @@ class Outcomes:
                 cause = causes.of_death(outcome, running.stage)
             case StenoboxError(code="out_of_memory"):
                 cause = causes.of_gpu(outcome, running.stage)
+            case StenoboxError(code="storage_failing") if self._may_pass(running):
+                cause = Cause(outcome.code, outcome.message)
             case StenoboxError():
                 return partial(
                     store.fail_if_owned, self._database, running.token, outcome.code, outcome.message, running.seen
                 )
-            case _:
+            case Stopped() | Canceled():
                 cause = store.INTERRUPTED
+            case OSError() if refusal := disk.refusal(outcome):
+                return self.of(refusal, running)
+            case _:
+                logger.error("job %s", running.job.id, exc_info=outcome)
+                sentence = f"Something went wrong inside Stenobox ({type(outcome).__name__}). The log has the details."
+                return partial(store.fail_if_owned, self._database, running.token, "internal", sentence, running.seen)
         if cause.charged:
             return partial(self._charge, running, cause)
         return partial(store.requeue_if_owned, self._database, running.token, cause, running.seen)
+
+    def _may_pass(self, running: Running) -> bool:
+        """Whether the disk is to blame and may recover: the job waits in line then, and none is claimed before the disk
+        takes files again. One that refuses only what this job needs has a few tries."""
+        if not disk.refuses(self._config.media):
+            self._refused[running.job.id] += 1
+            return self._refused[running.job.id] < MOST_REFUSALS
+        logger.warning("job %s: waits until the data folder can be written", running.job.id)
+        return True
 
     def _charge(self, running: Running, cause: Cause) -> Job | None:
         charged = [tried.cause or "" for tried in store.list_attempts(self._database, running.job.id) if tried.charged]

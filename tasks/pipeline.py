@@ -14,15 +14,14 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
-from tasks import causes, children, devices, journal, logs, machine, media, metrics, models, steps, store
-from tasks.children import ChildDied
+from tasks import causes, children, devices, disk, journal, logs, machine, media, metrics, models, steps, store
 from tasks.config import Config
 from tasks.costs import Kind, Record, windows
 from tasks.db import Database
 from tasks.decode import Sound, decode
 from tasks.engine.engines import Engines
 from tasks.engine.patience import Deadline, allow
-from tasks.engine.process import Canceled, Recognized
+from tasks.engine.process import Recognized
 from tasks.engine.spec import Spec
 from tasks.errors import StenoboxError
 from tasks.heartbeat import Heartbeat
@@ -31,7 +30,7 @@ from tasks.languages import NAMES
 from tasks.outcomes import Outcomes
 from tasks.planner import Planner
 from tasks.queue import Queue
-from tasks.running import Running, Stopped
+from tasks.running import Running
 from tasks.transcripts import as_json
 
 logger = logging.getLogger(__name__)
@@ -98,11 +97,11 @@ class Pipeline:
         self._worker = worker
         self._planner = planner
         self._holding = holding
-        self._outcomes = Outcomes(database)
+        self._outcomes = Outcomes(config, database)
 
     def run(self, job_id: str) -> None:
-        """Run the first job in line, if there is a slot. job_id: whose submission woke us."""
-        if self._heartbeat.leaving or self._holding():
+        """Run the first job in line, if there is a slot and files can be written. job_id: whose submission woke us."""
+        if self._heartbeat.leaving or self._holding() or disk.refuses(self._config.media):
             return
         claim = (self._database, self._planner.first(), self._worker, self._config.lease)
         attempt = store.claim_next(*claim, light=True) or store.claim_next(*claim)
@@ -138,14 +137,10 @@ class Pipeline:
                 media.transcript(self._config, running.job.id, result), as_json(words.transcript).encode()
             )
             return partial(self._finish, running, result, words)
-        except (Stopped, Canceled, ChildDied, StenoboxError) as outcome:
+        except Exception as outcome:
             return self._outcomes.of(outcome, running)
-        except Exception as error:
-            logger.exception("job %s", running.job.id)
-            sentence = f"Something went wrong inside Stenobox ({type(error).__name__}). The log has the details."
-            return partial(store.fail_if_owned, self._database, token, "internal", sentence, running.seen)
         finally:
-            media.sound(self._config, running.job.id, token).unlink(missing_ok=True)
+            media.drop(media.sound(self._config, running.job.id, token))
 
     def _light(self, running: Running) -> Callable[[], Job | None]:
         def note(sound: Sound) -> None:
@@ -197,7 +192,7 @@ class Pipeline:
             self._outcomes.forget(running.job.id)
         if job is not None and job.finished:
             metrics.finished(job)
-            media.journal(self._config, job.id).unlink(missing_ok=True)
+            media.drop(media.journal(self._config, job.id))
         if job is None or job.state != State.COMPLETED:
             media.drop_made(self._config, running.job.id, running.token)
         if job is None and store.get(self._database, running.job.id) is None:

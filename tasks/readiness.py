@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks import store
+from tasks import disk, store
 from tasks.capacity import SPARE_BYTES
 from tasks.config import Config
 from tasks.db import Database
@@ -28,7 +26,8 @@ def reasons(config: Config, database: Database | None) -> list[Reason]:
 
     database: None when it could not be opened.
     """
-    found = [unwritable(config.data), full(config.data)]
+    separate = config.media.is_dir()  # it may be a disk of its own
+    found = [unwritable(config.data) or (unwritable(config.media) if separate else None), full(config.data)]
     if database is None:
         found.append(Reason("database", f"{config.jobs_db} can't be opened. `stenobox doctor` says more."))
     else:
@@ -39,21 +38,8 @@ def reasons(config: Config, database: Database | None) -> list[Reason]:
     return [reason for reason in found if reason]
 
 
-def write_error(folder: Path) -> OSError | None:
-    """By writing, not by asking: permissions, mounts, quotas and broken disks all say no in their own way."""
-    probe = folder / f".writable-{os.getpid()}"
-    try:
-        probe.write_bytes(b"x")
-        probe.unlink()
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            probe.unlink()  # a full disk may take the name and not the byte
-        return error
-    return None
-
-
 def unwritable(folder: Path) -> Reason | None:
-    if (error := write_error(folder)) is None:
+    if (error := disk.write_error(folder)) is None:
         return None
     return Reason(
         "read_only", f"The data folder {folder} can't be written: {error.strerror}. Nothing is taken until it can be."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,8 +53,5 @@ def make(config: Config, running: Running, max_seconds: float, on_sound: Callabl
         )
         on_sound(sound)
         running.at(Stage.SAVE, 0.99)
-        with open(work / result, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(work / result, media.result(config, job.id, result))
-        media.sync(source.parent)
+        media.settle(work / result, media.result(config, job.id, result))
     return Made(result, sound.seconds, sound.damaged, time.monotonic() - began)

@@ -21,7 +21,7 @@ import pytest
 
 from tasks import children
 from tasks.children import ChildDied
-from tasks.decode import SAMPLE_RATE, Sound, decode, samples, sandbox
+from tasks.decode import SAMPLE_RATE, Sound, decode, extract, samples, sandbox
 from tasks.decode import child as decoding
 from tasks.errors import StenoboxError
 
@@ -346,6 +346,98 @@ class TestTheChild:
         assert error.code == "disk_full"
         assert error.kind.retryable
 
+    def test_a_disk_that_can_not_be_read_is_not_the_file_s_fault(self, tmp_path: Path) -> None:
+        """Of a broken disk and of a damaged file libav says the same. Nothing can be read at the start of a process."""
+        if not Path("/proc/self/mem").exists():
+            pytest.skip("needs /proc")
+        (tmp_path / "source").symlink_to("/proc/self/mem")
+        error = refusal(tmp_path / "source")
+        assert (error.code, error.message.partition("(")[2].partition(")")[0]) == (
+            "storage_failing",
+            "Input/output error",
+        )
+
+    def test_a_read_only_disk(self, tmp_path: Path) -> None:
+        source, folder = media.plain_wav(tmp_path / "a.wav", SPEECH), tmp_path / "disk"
+        folder.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", "ro", "none", folder]
+        if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
+            pytest.skip("file systems can't be mounted here")
+        try:
+            error = refusal(source, target=folder / "a.f32")
+        finally:
+            subprocess.run(["umount", "-l", folder], check=True)
+        assert error.code == "storage_failing"
+        assert "Read-only file system" in error.message
+
+
+class TestRoom:
+    """What must stay free of the disk stays free."""
+
+    @pytest.fixture(autouse=True)
+    def quiet(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(decoding, "say", lambda **_: None)
+
+    def leave(self, monkeypatch: pytest.MonkeyPatch, *rooms: int) -> None:
+        """Bytes that may be written, look by look; the last is what every later look finds."""
+        left = list(rooms)
+        monkeypatch.setattr(decoding.disk, "room", lambda *_: left.pop(0) if len(left) > 1 else left[0])
+
+    def full(self, source: Path, **options: Any) -> str:
+        with pytest.raises(StenoboxError) as caught:
+            decoding.hear(source, source.with_name("out.f32"), LONG, **options)
+        assert caught.value.code == "disk_full"
+        return caught.value.message
+
+    @pytest.mark.parametrize("kind", ["wav", "flac", "m4a", "mkv"])
+    def test_what_is_known_to_be_too_long_is_not_begun(
+        self, kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        source = media.make(tmp_path / f"a.{kind}", SPEECH)
+        needed = len(SPEECH) * 4
+        self.leave(monkeypatch, needed // 2)
+        assert "0 MB of the disk of this box may be used" in self.full(source)
+        assert (tmp_path / "out.f32").stat().st_size == 0
+        self.leave(monkeypatch, needed * 11 // 10)
+        decoding.hear(source, tmp_path / "out.f32", LONG)
+
+    def test_the_sentence_has_the_figures(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        source = media.long_silent_flac(tmp_path / "a.flac", 500)
+        self.leave(monkeypatch, 20_500_000)
+        assert self.full(source) == (
+            "There is no room for this recording: 32 MB once it is read, and 20 MB of the disk of this box may be used."
+            " Delete some jobs, and try again."
+        )
+
+    def test_only_what_is_taken_of_it_counts(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        self.leave(monkeypatch, 10 * 64_000)
+        with pytest.raises(StenoboxError, match="longer than 5 seconds"):
+            decoding.hear(media.plain_wav(tmp_path / "a.wav", media.silence(9.9)), tmp_path / "out.f32", 5)
+
+    def test_what_is_longer_than_its_header_says_stops(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """Or says nothing of its length: an MP3's is an estimate."""
+        source = media.make(tmp_path / "a.mp3", media.silence(200))
+        self.leave(monkeypatch, 10**6, 10**6, -1)
+        assert self.full(source) == "The disk filled up while this file was read. Free some space and try again."
+        assert 110 < (tmp_path / "out.f32").stat().st_size / 64_000 < 130
+
+    def test_below_the_mark_nothing_is_begun(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        self.leave(monkeypatch, -1)
+        assert "no room" in self.full(media.make(tmp_path / "a.mp3", SPEECH))
+
+    def test_so_does_an_extraction(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        source = media.plain_wav(tmp_path / "a.wav", media.silence(200))
+        self.leave(monkeypatch, 10**6, -1)
+        with pytest.raises(StenoboxError, match="filled up"):
+            decoding.extract(source, tmp_path / "out.wav", "wav", None, LONG)
+
+    def test_the_child_is_told_what_must_stay_free(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        source = media.plain_wav(tmp_path / "a.wav", SPEECH)
+        monkeypatch.setattr("tasks.decode.SPARE_BYTES", 2**60)
+        assert refusal(source).code == "disk_full"
+        with pytest.raises(StenoboxError, match="no room"):
+            extract(source, tmp_path / "out.flac", "flac", None, LONG)
+
 
 class TestInThisProcess:
     """The child's own functions, without a child: quick, and a debugger can follow."""
@@ -365,7 +457,7 @@ class TestInThisProcess:
             monkeypatch.setattr(decoding, name, value)
         target = source.with_name("out.f32")
         task = {"source": str(source), "target": str(target), "max_seconds": LONG, "deadline": 60}
-        task |= {"track": None, "language": None, "extras": None, "form": None}
+        task |= {"track": None, "language": None, "extras": None, "form": None, "spare_bytes": 0}
         monkeypatch.setattr(sys, "argv", ["decode", json.dumps(task)])
         decoding.main()
         return said[-1]
@@ -393,7 +485,11 @@ class TestInThisProcess:
             (MemoryError(), "undecodable"),
             (OSError(28, "full"), "disk_full"),
             (OSError(122, "quota"), "disk_full"),
-            (OSError(5, "broken disk"), "undecodable"),
+            (OSError(5, "broken disk"), "storage_failing"),
+            (OSError(30, "read-only"), "storage_failing"),
+            (OSError(13, "another's folder"), "storage_failing"),
+            (OSError(24, "too many files"), "undecodable"),
+            (av.error.OSError(5, "what libav says of damaged files"), "undecodable"),
             (IndexError("list index out of range"), "undecodable"),
         ],
     )
@@ -405,7 +501,7 @@ class TestInThisProcess:
         said: list[dict[str, Any]],
         tmp_path: Path,
     ) -> None:
-        def fail(*_: Any) -> Sound:
+        def fail(*_: Any, **__: Any) -> Sound:
             raise raised
 
         assert self.answer(monkeypatch, said, tmp_path / "any", hear=fail)["error"][0] == code

@@ -722,6 +722,8 @@ class FakeRecognizer:
         match language:
             case "fail":
                 raise RuntimeError("broken")
+            case "disk":
+                raise OSError(5, "Input/output error")
             case "spin":
                 while True:
                     on_progress(Stage.TRANSCRIBE, 0.12345)
@@ -823,6 +825,13 @@ class TestTheEnginesSide:
         answer = line.hear()
         assert (answer["event"], answer["code"]) == ("failed", "internal")
         assert "RuntimeError: broken" in answer["message"]
+
+    def test_a_disk_that_can_not_be_read_is_not_the_model_s_fault(self, line: Line) -> None:
+        line.hear()
+        line.say(op="transcribe", id=1, sound="/a", language="disk", journal=None)
+        answer = line.hear()
+        assert (answer["event"], answer["code"]) == ("failed", "storage_failing")
+        assert "reports errors (Input/output error)" in answer["message"]
 
     def test_quit(self, line: Line) -> None:
         line.hear()

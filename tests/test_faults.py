@@ -6,7 +6,7 @@ import pytest
 
 from tasks.errors import KINDS
 from tasks.links.about import about, address, clean, seconds
-from tasks.links.faults import ADVICE, Fault, code_of, for_log
+from tasks.links.faults import ADVICE, Fault, code_of, for_log, written_errors
 
 SAID = {
     # yt-dlp's own words, from its extractors
@@ -39,6 +39,19 @@ SAID = {
 @pytest.mark.parametrize(("message", "code"), list(SAID.items()))
 def test_a_saying_has_a_code(message: str, code: str) -> None:
     assert code_of(f"ERROR: [site] id: {message}") == code
+
+
+@pytest.mark.parametrize(
+    ("message", "numbers"),
+    [
+        ("ERROR: unable to open for writing: [Errno 30] Read-only file system: 'media.part'", {30}),
+        ("ERROR: \r[download] Unable to write data: [Errno 28] No space left on device", {28}),
+        ("Unable to download webpage: [Errno 111] Connection refused", set()),
+        ("ERROR: unable to open for writing", set()),
+    ],
+)
+def test_what_could_not_be_written_has_a_number(message: str, numbers: set[int]) -> None:
+    assert written_errors(message) == numbers
 
 
 @pytest.mark.parametrize(

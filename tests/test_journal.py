@@ -157,6 +157,20 @@ def test_a_full_disk_ends_the_keeping_and_not_the_work(
     assert [window.text for window in read(path).windows] == [" window 0"]
 
 
+def test_a_broken_disk_costs_the_journal_only(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(path)
+
+    def broken(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "ftruncate", broken)
+    with resume(path, KEY) as kept:
+        kept.found_speech(SPEECH)
+        assert (kept.windows, kept.speech) == ([], SPEECH)
+    monkeypatch.setattr(journal, "_entries", broken)
+    assert journal.progress(path) == 0.0
+
+
 def test_it_reaches_the_disk_now_and_then(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", synced.append)

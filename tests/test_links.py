@@ -71,6 +71,25 @@ def test_a_recording_is_fetched_whole_with_what_is_known_of_it(web: Site, folder
     assert [entry.name for entry in folder.iterdir() if entry.suffix != ".f32"] == ["media"]
 
 
+@pytest.mark.parametrize(
+    ("mode", "code", "says"),
+    [("ro", "storage_failing", "Read-only file system"), ("size=4k", "disk_full", "The disk of this box is full")],
+)
+@pytest.mark.parametrize("path", ["/talk.mp3", "/hls/index.m3u8"])
+def test_a_disk_that_takes_nothing_is_not_the_link_s_fault(
+    web: Site, folder: Path, monkeypatch: pytest.MonkeyPatch, mode: str, code: str, says: str, path: str
+) -> None:
+    mount = ["mount", "-t", "tmpfs", "-o", mode, "none", folder]
+    if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("file systems can't be mounted here")
+    monkeypatch.setattr(parent, "SPARE_BYTES", 0)
+    try:
+        error = refused(web.url + path, folder, terms(web))
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+    assert (error.code, says in error.message) == (code, True), error.message
+
+
 def test_a_list_is_looked_into_and_not_guessed_at(web: Site, folder: Path) -> None:
     found = links.look(web.url + "/feed.xml", terms(web))
     assert (found.title, found.several, found.more) == ("A podcast", True, False)

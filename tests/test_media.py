@@ -192,7 +192,8 @@ UNWRITABLE = "The data folder can't be written"
         (
             errno.EIO,
             "storage_failing",
-            "The data folder can't be written (Input/output error). Look at the disk of this box.",
+            "The disk of this box reports errors (Input/output error): what is on it may be damaged. Look at the disk "
+            "of this box.",
         ),
         (
             errno.EROFS,

@@ -335,6 +335,21 @@ class TestRefusals:
         monkeypatch.setattr(downloads, "_sync", full)
         assert refusal(config, TINY).code == "disk_full"
 
+    @pytest.mark.parametrize(
+        ("number", "code"),
+        [(errno.EDQUOT, "disk_full"), (errno.EROFS, "storage_failing"), (errno.EIO, "storage_failing")],
+    )
+    def test_disk_that_refuses(
+        self, number: int, code: str, config: Config, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(path: Path) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(downloads, "_sync", refuse)
+        error = refusal(config, TINY)
+        assert error.code == code
+        assert str(config.models) in error.message
+
     def test_folder_that_cannot_be_written(self, config: Config) -> None:
         config.data.parent.mkdir(exist_ok=True)
         config.data.write_text("a file where the data folder should be")

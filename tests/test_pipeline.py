@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,14 +25,14 @@ import pytest
 import sqlalchemy as sa
 from support import change_limit, wait_until
 
-from tasks import children, devices, journal, machine, media, models, pipeline, recovery, store
+from tasks import children, devices, disk, journal, machine, media, models, pipeline, recovery, store
 from tasks.actions import Box
-from tasks.capacity import first_limits
+from tasks.capacity import SPARE_BYTES, first_limits
 from tasks.causes import PRESSED_SENTENCE
 from tasks.children import ChildDied
 from tasks.config import Config
 from tasks.costs import MIB, Kind, Record
-from tasks.db import jobs
+from tasks.db import Database, jobs
 from tasks.decode import SAMPLE_RATE
 from tasks.engine.engines import Engines
 from tasks.engine.meter import Usage
@@ -40,6 +42,7 @@ from tasks.engine.spec import Spec
 from tasks.errors import StenoboxError
 from tasks.heartbeat import Heartbeat
 from tasks.jobs import MAX_CRASHES, Job, JobKind, Params, Stage, State
+from tasks.outcomes import MOST_REFUSALS
 from tasks.pipeline import DAMAGED, Pipeline, engine_spec
 from tasks.queue import Queue
 from tasks.running import Reason
@@ -163,6 +166,16 @@ def small_disk(config: Config) -> Iterator[Path]:
         pytest.skip("no file system can be mounted here")
     yield config.data
     subprocess.run(["umount", "-l", str(config.data)], check=True)
+
+
+@pytest.fixture
+def media_disk(config: Config, database: Database) -> Iterator[Path]:
+    """A disk for recordings alone. One with a database that is open can't be made read-only by a person."""
+    mount = ["mount", "-t", "tmpfs", "-o", "mode=700", "stenobox-test", str(config.media)]
+    if sys.platform != "linux" or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+    yield config.media
+    subprocess.run(["umount", "-l", str(config.media)], check=True)
 
 
 @pytest.fixture
@@ -432,9 +445,10 @@ class TestFailed:
         failure(bench, job_id, "disk_full")
 
     def test_a_disk_that_fills_up_fails_that_job_and_leaves_the_database_whole(
-        self, small_disk: Path, bench: Bench, tmp_path: Path
+        self, small_disk: Path, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """All on one disk: the sound takes its last block, and the row that says so is written nevertheless."""
+        monkeypatch.setattr("tasks.decode.SPARE_BYTES", -(2**40))  # or it would not be begun
         job_id = bench.submit(media_files.long_silent_flac(tmp_path / "long.flac", 300))  # 19 MB once decoded
         subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
         sentence = failure(bench, job_id, "disk_full")
@@ -443,6 +457,12 @@ class TestFailed:
         assert (record.cause, record.stage, record.charged) == ("disk_full", Stage.DECODE, False)
         with bench.database.read() as connection:
             assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
+
+    def test_what_has_no_room_is_not_begun(self, small_disk: Path, bench: Bench, tmp_path: Path) -> None:
+        job_id = bench.submit(media_files.long_silent_flac(tmp_path / "long.flac", 300))
+        subprocess.run(["mount", "-o", f"remount,size={(SPARE_BYTES >> 20) + 10}m", str(small_disk)], check=True)
+        sentence = failure(bench, job_id, "disk_full")
+        assert re.match(r"There is no room for this recording: 19 MB once it is read, and \d+ MB of the disk", sentence)
 
     def test_disk_full_while_saving(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         def full(_: int) -> None:
@@ -461,6 +481,87 @@ class TestFailed:
         assert "ZeroDivisionError" in sentence
         assert "secret detail" not in sentence
         assert "secret detail" in caplog.text
+
+
+class TestTheDiskRefuses:
+    """Read-only, broken, another's: not the recording's fault, and nothing that is charged."""
+
+    def ends(self, bench: Bench, job_id: str, state: State) -> None:
+        job = finished(bench, job_id, state)
+        assert (job.attempts, job.crashes) == ((0, 0) if state == State.QUEUED else (1, 0))
+
+    @pytest.mark.parametrize("kind", [JobKind.TRANSCRIPTION, JobKind.EXTRACTION])
+    def test_a_read_only_disk_is_waited_for(
+        self, kind: JobKind, media_disk: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with bench.box.receive("talk.flac") as receiving:
+            receiving.write(models.SAMPLE.read_bytes())
+            light = kind == JobKind.EXTRACTION
+            job_id = receiving.queue(Params(kind=kind, format="wav") if light else Params("demo", None)).id
+        subprocess.run(["mount", "-o", "remount,ro", str(media_disk)], check=True)
+        looks = iter((False, True))  # it happens just after the claim
+        with monkeypatch.context() as patch:
+            patch.setattr(disk, "refuses", lambda folder: next(looks))
+            self.ends(bench, job_id, State.QUEUED)
+        for _ in range(MOST_REFUSALS + 1):
+            self.ends(bench, job_id, State.QUEUED)
+        [tried] = store.list_attempts(bench.database, job_id)  # and it is claimed no more
+        assert (tried.cause, tried.charged, tried.outcome) == ("storage_failing", False, "queued")
+        assert "Read-only file system" in (tried.sentence or "")
+        subprocess.run(["mount", "-o", "remount,rw", str(media_disk)], check=True)
+        self.ends(bench, job_id, State.COMPLETED)
+
+    def test_one_that_refuses_only_what_this_job_needs_has_three_tries(self, bench: Bench) -> None:
+        def behave(call: Call) -> Answer:
+            raise StenoboxError("storage_failing", "The disk of this box reports errors (Input/output error).")
+
+        bench.engine.behave = behave
+        job_id = bench.submit()
+        for _ in range(MOST_REFUSALS - 1):
+            self.ends(bench, job_id, State.QUEUED)
+        assert "Input/output error" in failure(bench, job_id, "storage_failing")
+        assert bench.pipeline._outcomes._refused == {}
+        bench.box.retry(job_id)
+        bench.engine.behave = lambda call: (TRANSCRIPT, None)
+        finished(bench, job_id, State.COMPLETED)
+
+    @pytest.mark.parametrize("number", [errno.EROFS, errno.EIO])
+    def test_whatever_of_ours_meets_it(self, number: int, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        def broken(_: Path) -> float:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(pipeline.journal, "progress", broken)
+        job_id = bench.submit()
+        self.ends(bench, job_id, State.QUEUED)
+        [tried] = store.list_attempts(bench.database, job_id)
+        assert tried.cause == "storage_failing"
+
+    def test_a_transcript_that_could_not_be_saved_is_made_again(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def broken(_: int) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        job_id = bench.submit()
+        with monkeypatch.context() as patch:
+            patch.setattr(media.os, "fsync", broken)
+            self.ends(bench, job_id, State.QUEUED)
+        self.ends(bench, job_id, State.COMPLETED)
+
+    def test_files_that_can_not_be_removed_stop_nothing(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        unlink = Path.unlink
+
+        def refuse(path: Path, missing_ok: bool = False) -> None:
+            if path.name.startswith(".writable"):
+                return unlink(path, missing_ok)
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+        job_id = bench.submit()
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "unlink", refuse)
+            job = bench.run(job_id)
+        assert job is not None
+        assert job.state == State.COMPLETED
 
 
 class TestCrashed:

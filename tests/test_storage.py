@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import threading
@@ -18,12 +19,13 @@ from sqlalchemy import event
 from support import wait_until
 from web_support import END, FORM, Live, file_part, live, put_job
 
-from tasks import db, lookout, media, receiving, store
+from tasks import db, lookout, media, receiving, resumable, store
 from tasks.actions import Box
 from tasks.config import Config
 from tasks.db import Database, jobs
 from tasks.errors import StenoboxError
-from tasks.jobs import State
+from tasks.jobs import Params, State
+from webapp import app
 
 HOLD = """
 import sys
@@ -92,6 +94,36 @@ def test_a_lock_that_stays_is_told_with_the_time_to_come_back(config: Config, mo
         assert len(server.folders()) == 1
 
 
+def test_places_that_a_busy_database_kept_at_the_start_are_given_back(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an earlier web process was receiving would fill the box until the next start."""
+    monkeypatch.setattr(db, "BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(app, "CLEAR_SECONDS", 0.02)
+    broken = put_job(box, State.RECEIVING)
+    media.part(box.config, broken.id).parent.mkdir()
+    media.part(box.config, broken.id).write_bytes(b"half of it")
+    complete = resumable.begin(box, "talk.mp3", 5, (Params("demo"), "", True))
+    media.part(box.config, complete.id).write_bytes(b"sound")
+    with held(box.config), live(box.config) as server:
+        assert sorted(server.states()) == ["receiving", "receiving"]
+        wait_until(lambda: server.folders() == [media.folder(box.config, complete.id)])  # room comes first
+    with live(box.config) as server:
+        assert server.states() == ["queued"]
+
+
+def test_and_without_a_new_start(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db, "BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(app, "CLEAR_SECONDS", 0.02)
+    put_job(box, State.RECEIVING)
+    complete = resumable.begin(box, "talk.mp3", 5, (Params("demo"), "", True))
+    media.part(box.config, complete.id).write_bytes(b"sound")
+    with held(box.config) as release, live(box.config) as server:
+        assert sorted(server.states()) == ["receiving", "receiving"]
+        release()
+        wait_until(lambda: server.states() == ["queued"])
+
+
 def test_a_box_waits_ten_seconds() -> None:
     assert 4 < db.BUSY_SECONDS < 12
 
@@ -137,6 +169,20 @@ def test_a_database_that_can_not_be_written_is_a_sentence_and_comes_back_by_itse
     with pytest.raises(StenoboxError, match="readonly"):  # by the connection that the read left in the pool
         box.cancel(job.id)
     assert box.cancel(job.id).state == State.CANCELED
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(errno.EDQUOT, "disk_full"), (errno.EIO, "storage_failing"), (None, "storage_failing")],
+)
+def test_a_quota_that_is_used_up_is_a_full_disk(
+    database: Database, monkeypatch: pytest.MonkeyPatch, number: int | None, code: str
+) -> None:
+    """SQLite says "disk I/O error" of it."""
+    monkeypatch.setattr(db.disk, "write_error", lambda _: OSError(number, "no") if number else None)
+    with pytest.raises(StenoboxError) as refused, database.write():
+        raise sa.exc.OperationalError("INSERT", None, Exception("disk I/O error"))
+    assert (refused.value.code, refused.value.retry_after) == (code, 60)
 
 
 def test_what_sqlite_says_and_nobody_expected_is_no_refusal(database: Database) -> None:

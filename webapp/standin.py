@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tasks import __version__, readiness
+from tasks import __version__, disk, readiness
 from tasks.config import Config
 from tasks.errors import StenoboxError
 from webapp import errors
@@ -46,7 +46,7 @@ def wait_until_writable(config: Config) -> bool:
 
 
 def _ailing(config: Config) -> bool:
-    error = readiness.write_error(config.data) if config.data.is_dir() else None
+    error = disk.write_error(config.data) if config.data.is_dir() else None
     return error is not None and error.errno in HEALING
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from tasks.capacity import SPARE_BYTES
 from tasks.decode.facts import Facts, Sound, Track
 from tasks.decode.forms import FORMS, Form
 from tasks.decode.process import Started, Told, converse
@@ -35,8 +36,8 @@ def decode(
 
     track: which audio track, from 1; None for the likeliest, one in the language if there is one. extras: the child's
     working folder, which gets peaks.json and, where the file has a picture, cover.jpg; None for neither.
-    Raises StenoboxError undecodable, no_audio, unknown_track, too_long, timed_out or disk_full, and ChildDied when it
-    was killed.
+    Raises StenoboxError undecodable, no_audio, unknown_track, too_long, timed_out, disk_full or storage_failing, and
+    ChildDied when it was killed.
     """
     task = _task(source, target, max_seconds, track, language) | {"extras": str(extras) if extras else None}
     answer = converse(task, extras or Path("/"), on_progress, on_start)
@@ -65,5 +66,5 @@ def extract(
 
 
 def _task(source: Path, target: Path, max_seconds: float, track: int | None, language: str | None) -> dict[str, Any]:
-    chosen = {"max_seconds": max_seconds, "track": track, "language": language}
+    chosen = {"max_seconds": max_seconds, "track": track, "language": language, "spare_bytes": SPARE_BYTES}
     return chosen | {"source": str(source), "target": str(target), "extras": None, "form": None, "bitrate": None}

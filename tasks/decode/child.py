@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import importlib
 import json
-import logging
 import pkgutil
 import resource
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tasks import children, logs
+from tasks import children, disk, logs
 from tasks.decode import cover, forms, sandbox, tracks
 from tasks.decode.encode import encode
 from tasks.decode.facts import UNDECODABLE, Facts, Sound, Track, clean_tags, container_name
+from tasks.decode.faults import FULL, must_be_readable, why
 from tasks.decode.peaks import Peaks
 from tasks.decode.samples import BYTES_PER_SECOND, SAMPLE_RATE, frames, mono_16k
 from tasks.errors import StenoboxError
@@ -36,20 +35,14 @@ def main() -> None:
     task = json.loads(sys.argv[1])
     most = max(BYTES_PER_SECOND, forms.BYTES_PER_SECOND) if task["form"] else BYTES_PER_SECOND
     sandbox.enter(task["deadline"], int((task["max_seconds"] + 60) * most))
+    source = Path(task["source"])
     try:
         answer = _do(task)
-    except StenoboxError as error:
-        say(error=[error.code, error.message])
-    except MemoryError:
-        say(error=["undecodable", f"Reading this file needs more memory than it may take. {UNDECODABLE}"])
-    except OSError as error:  # some of av's own errors are OSErrors too
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        message = "The disk filled up while this file was read. Free some space and try again."
-        say(error=["disk_full", message] if full else ["undecodable", UNDECODABLE])
-    except Exception:  # what libav makes of a broken header: ValueError, IndexError, … A retry would end the same way
-        job = Path(task["source"]).parent.name
-        logging.getLogger(__name__).warning("job %s: can't be read", job, exc_info=True)
-        say(error=["undecodable", UNDECODABLE])
+        if answer.damaged:
+            must_be_readable(source)
+    except Exception as error:
+        found = why(error, source)
+        say(error=[found.code, found.message])
     else:
         say(sound=asdict(answer))
 
@@ -62,10 +55,10 @@ def _do(task: dict[str, Any]) -> Sound:
     source, target, extras = (Path(task[name]) if task[name] else None for name in ("source", "target", "extras"))
     assert source is not None
     assert target is not None
-    chosen = (task["max_seconds"], task["track"], task["language"])
+    chosen = {name: task[name] for name in ("max_seconds", "track", "language", "spare_bytes")}
     if task["form"]:
-        return extract(source, target, task["form"], task["bitrate"], *chosen)
-    return hear(source, target, *chosen, extras)
+        return extract(source, target, task["form"], task["bitrate"], **chosen)
+    return hear(source, target, **chosen, extras=extras)
 
 
 @contextlib.contextmanager
@@ -110,8 +103,10 @@ def hear(
     track: int | None = None,
     language: str | None = None,
     extras: Path | None = None,
+    spare_bytes: int = 0,
 ) -> Sound:
-    """Write the samples of one track to target. extras: folder for peaks.json and cover.jpg, None for neither."""
+    """Write the samples of one track to target. extras: folder for peaks.json and cover.jpg, None for neither;
+    spare_bytes: of the disk, to be left free."""
     with opened(source) as container, open(target, "wb") as file:
         number, stream = tracks.choose(container, track, language)
         picture = cover.find(container) if extras else None
@@ -124,7 +119,8 @@ def hear(
         _only(container, stream, picture)
         damage: list[str] = []
         peaks = Peaks(SAMPLE_RATE)
-        meter = Meter(container, max_seconds)
+        meter = Meter(container, max_seconds, Room(target.parent, spare_bytes))
+        meter.must_fit(BYTES_PER_SECOND)
         with sandbox.no_new_files():
             for block in mono_16k(container, frames(container, stream, damage, picture, draw)):
                 file.write(block.tobytes())
@@ -155,13 +151,15 @@ def extract(
     max_seconds: float,
     track: int | None = None,
     language: str | None = None,
+    spare_bytes: int = 0,
 ) -> Sound:
-    """Write one track to target in another form (see `forms`)."""
+    """Write one track to target in another form (see `forms`). spare_bytes: as for `hear`."""
     with opened(source) as container, open(target, "wb") as file:
         number, stream = tracks.choose(container, track, language)
         _only(container, stream)
         damage: list[str] = []
-        meter = Meter(container, max_seconds)
+        meter = Meter(container, max_seconds, Room(target.parent, spare_bytes))
+        meter.must_fit(0)  # how much it will be depends on the form
         with sandbox.no_new_files():
             tags = clean_tags(container.metadata)
             for seconds in encode(file, form, bitrate, frames(container, stream, damage), tags):
@@ -183,23 +181,55 @@ def _only(container: Any, *kept: Any) -> None:
             stream.discard = Discard.all
 
 
-class Meter:
-    """Counts samples, tells of progress, and stops at the limit, whatever the header says."""
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What may be written of a disk: all but `spare` bytes, which others of the box need."""
 
-    def __init__(self, container: Any, max_seconds: float) -> None:
+    folder: Path
+    spare: int
+
+    @property
+    def left(self) -> int:
+        return disk.room(self.folder, self.spare)
+
+
+class Meter:
+    """Counts samples, tells of progress, and stops at the limit, whatever the header says, or when room runs out."""
+
+    LOOK_SECONDS = 60
+    """Of sound, 11.5 MB at most, between two looks at the disk."""
+
+    def __init__(self, container: Any, max_seconds: float, room: Room) -> None:
         self.samples = 0.0
+        self._room = room
+        self._looked = 0.0
         self._most = max_seconds
         self._duration = (container.duration or 0) / 1e6
+        self._telling = container.format.name in (*_TELLING, "wav")
         self._told = 0
         if self._duration > max_seconds * 2:  # a header can lie a little; a clear excess needs no decoding
             raise too_long(max_seconds)
 
+    def must_fit(self, bytes_per_second: int) -> None:
+        """Before anything is written: raises StenoboxError disk_full when it is known that there is no room for all."""
+        needed = int(min(self._duration, self._most) * bytes_per_second) if self._telling else 0
+        if needed > (left := self._room.left):
+            raise StenoboxError(
+                "disk_full",
+                f"There is no room for this recording: {needed / 1e6:,.0f} MB once it is read, and "
+                f"{max(0, left) / 1e6:,.0f} MB of the disk of this box may be used. Delete some jobs, and try again.",
+            )
+
     def add(self, samples: float) -> None:
-        """samples: at 16 kHz. Raises StenoboxError too_long."""
+        """samples: at 16 kHz. Raises StenoboxError too_long, disk_full."""
         self.samples += samples
         seconds = self.samples / SAMPLE_RATE
         if seconds > self._most:
             raise too_long(self._most)
+        if seconds - self._looked >= self.LOOK_SECONDS:
+            self._looked = seconds
+            if self._room.left < 0:
+                raise StenoboxError("disk_full", FULL)
         percent = int(100 * min(1.0, seconds / self._duration)) if self._duration else 0
         if percent > self._told:
             self._told = percent

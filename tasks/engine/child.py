@@ -16,7 +16,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks import children, journal, logs
+from tasks import children, disk, journal, logs
 from tasks.engine.meter import Meter, Metered
 from tasks.engine.spec import Spec
 from tasks.jobs import Stage
@@ -139,6 +139,8 @@ class Child:
     def _failure(self, error: Exception) -> tuple[str, str]:
         if isinstance(error, MemoryError) or "out of memory" in str(error).lower():  # a GPU's says so and lives on
             return "out_of_memory", f"The memory of {self._spec.device} ran out."
+        if isinstance(error, OSError) and (refusal := disk.refusal(error)):
+            return refusal.code, refusal.message
         return "internal", (
             f"The model {self._spec.model} failed on this recording ({type(error).__name__}: "
             f"{str(error)[:200]}). Try again, or try another model."

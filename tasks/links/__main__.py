@@ -8,6 +8,7 @@ cache, cookies and passwords, and files that grow beyond the limit.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import resource
@@ -19,9 +20,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tasks import children, egress
+from tasks import children, disk, egress
 from tasks.links.about import about, clean, seconds
-from tasks.links.faults import Fault, code_of, for_log
+from tasks.links.faults import Fault, code_of, for_log, written_errors
 
 FILE = "media"
 """Name of what is fetched, in the folder that this process was started in."""
@@ -223,8 +224,13 @@ def _fault(error: BaseException) -> Fault:
         cause = (
             (inner[1] if inner and inner[1] is not cause else None) or getattr(cause, "cause", None) or cause.__cause__
         )
-    if any(isinstance(one, OSError) and one.errno == 27 for one in seen):  # EFBIG: the limit on files
+    numbers = {one.errno or 0 for one in seen if isinstance(one, OSError)} | written_errors(str(error))
+    if errno.EFBIG in numbers:  # the limit on files
         return Fault("too_large", "")
+    for number in numbers & {*disk.FULL, errno.EROFS, errno.EIO}:  # others are the network's, or the guard's
+        refusal = disk.refusal(OSError(number, os.strerror(number)))
+        if refusal:
+            return Fault(refusal.code, refusal.message)
     statuses = [status for one in seen if isinstance(status := getattr(one, "status", None), int)]
     kinds = [type(one).__name__ for one in seen if type(one).__name__ not in ("DownloadError", "ExtractorError")]
     return Fault(code_of(str(error), statuses[0] if statuses else None, kinds[0] if kinds else ""))

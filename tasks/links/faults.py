@@ -71,6 +71,11 @@ def code_of(message: str, status: int | None = None, kind: str = "") -> str:
     return "unsupported_link"
 
 
+def written_errors(message: str) -> set[int]:
+    """Numbers of what the system said when yt-dlp could not write, which it tells in words alone."""
+    return {int(number) for number in re.findall(r"(?i)unable to (?:write|open)[^\[]*\[Errno (\d+)\]", message)}
+
+
 def for_log(message: str) -> str:
     """An error as a log may have it: without the queries of URLs, which can be secrets, and not endless."""
     return re.sub(r"[?#][^\s'\"]+", "?…", " ".join(message.split()))[:500]

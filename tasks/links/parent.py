@@ -92,7 +92,8 @@ def fetch(
     """Fetch the best sound of the one recording at this link into folder, which must be empty.
 
     on_start gets the child, to end it with `children.kill`; this then raises ChildDied.
-    Raises StenoboxError with a code of links.ADVICE, too_large, too_long, timed_out or disk_full.
+    Raises StenoboxError with a code of links.ADVICE, too_large, too_long, timed_out, disk_full or
+    storage_failing.
     """
     task, about = _task("fetch", url, terms, most=2), None
     with _child(task, folder, FETCH_SECONDS, STILL_SECONDS) as (process, answers):

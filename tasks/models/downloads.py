@@ -6,7 +6,6 @@ the rename at the end is what makes a model exist.
 
 from __future__ import annotations
 
-import errno
 import fnmatch
 import hashlib
 import json
@@ -18,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tasks import disk
 from tasks.config import Config
 from tasks.errors import StenoboxError
 from tasks.models.catalogue import Aligner, Model
@@ -65,7 +65,7 @@ def download(config: Config, what: Model | Aligner, on_progress: OnProgress | No
 
     Meant for a process of its own: see `fetch`. Two processes that want the same model download it once, and both
     report its progress. on_progress is called from a second thread.
-    Raises StenoboxError model_missing or disk_full.
+    Raises StenoboxError model_missing, disk_full or storage_failing.
     """
     here = folder(config, what)
     if here is not None:
@@ -236,8 +236,13 @@ def _explain(config: Config, what: Model | Aligner, error: OSError) -> StenoboxE
         return missing(config, what, f"{host} answered {error.response.status_code} {error.response.reason}")
     if isinstance(error, requests.RequestException):
         return missing(config, what, f"there is no network, or {host} can't be reached")
-    if error.errno == errno.ENOSPC:
-        return StenoboxError("disk_full", f"The disk of {config.models} is full. Free some space and try again.")
+    if refusal := disk.refusal(error):
+        if refusal.code == "disk_full":
+            return StenoboxError("disk_full", f"The disk of {config.models} is full. Free some space and try again.")
+        return StenoboxError(
+            refusal.code,
+            f"The model {what.key} can't be put into {config.models} ({error.strerror}). Look at the disk of this box.",
+        )
     return missing(config, what, f"{error}")
 
 

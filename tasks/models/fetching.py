@@ -25,7 +25,7 @@ def fetch(
     """Have a child process download it, unless it is here already. Returns its folder.
 
     on_start gets the child, to stop it with `children.kill`; this then raises model_missing.
-    Raises StenoboxError model_missing or disk_full.
+    Raises StenoboxError model_missing, disk_full or storage_failing.
     """
     here = folder(config, what)
     if here is not None:

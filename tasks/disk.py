@@ -1,0 +1,58 @@
+"""What a disk that says no means, as sentences for people; and whether a folder takes files now."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+from pathlib import Path
+
+from tasks.errors import StenoboxError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+FAILING = (errno.EROFS, errno.EIO, errno.ESTALE, errno.EACCES, errno.EPERM)
+"""A disk that was mounted read-only, is broken, is no longer there, or belongs to somebody else."""
+
+
+def refusal(error: OSError) -> StenoboxError | None:
+    """disk_full or storage_failing, with a sentence; None when the error is not about the disk."""
+    if error.errno in FULL:
+        return StenoboxError("disk_full", "The disk of this box is full. Free some space and try again.")
+    if error.errno not in FAILING:
+        return None
+    if error.errno == errno.EIO:
+        sentence = f"The disk of this box reports errors ({error.strerror}): what is on it may be damaged."
+    else:
+        sentence = f"The data folder can't be written ({error.strerror})."
+    return StenoboxError("storage_failing", f"{sentence} Look at the disk of this box.", retry_after=60)
+
+
+def write_error(folder: Path) -> OSError | None:
+    """By writing, not by asking: permissions, mounts, quotas and broken disks all say no in their own way."""
+    probe = folder / f".writable-{os.getpid()}"
+    try:
+        probe.write_bytes(b"x")
+        probe.unlink(missing_ok=True)  # another thread's look has the same name
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            probe.unlink()  # a full disk may take the name and not the byte
+        return error
+    return None
+
+
+def refuses(folder: Path) -> bool:
+    """Whether nothing can be written there now, for another reason than that it is full."""
+    error = write_error(folder)
+    return error is not None and error.errno in FAILING
+
+
+def is_full(folder: Path) -> bool:
+    """Whether nothing can be written there now because no space is left, of the disk or of a quota."""
+    error = write_error(folder)
+    return error is not None and error.errno in FULL
+
+
+def room(folder: Path, spare: int) -> int:
+    """Bytes that may be written there, so that `spare` of them stay free; negative where fewer are."""
+    return shutil.disk_usage(folder).free - spare

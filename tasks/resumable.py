@@ -212,13 +212,9 @@ def sweep(box: Box, moving: set[str]) -> None:
 
 
 def settle_all(box: Box) -> None:
-    """Queue what was complete when the last process died. For the start of the only web process."""
-    try:
-        waiting = store.open_uploads(box.database)
-    except StenoboxError as error:  # a busy database keeps no web process from starting
-        logger.warning("complete uploads are not queued yet: %s", error.message)
-        return
-    for upload_id in waiting:
+    """Queue what was complete when the last process died. For the start of the only web process. Raises StenoboxError
+    of a database that can't be asked."""
+    for upload_id in store.open_uploads(box.database):
         with contextlib.suppress(StenoboxError):  # its client asks again, or its time will be over
             if (upload := store.find_upload(box.database, upload_id)) is not None:
                 settle(box, upload)

@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 20.0
 """How often places of silent uploads are looked for."""
+CLEAR_SECONDS = 1.0
+"""How soon it is tried again to give back what an earlier process held."""
 
 
 class _Application(Starlette):
@@ -54,21 +56,39 @@ async def _on_exception(request: Request, error: Exception) -> Response:
     return response
 
 
-def _drop_uploads(box: Box, except_of: str) -> None:
+def _clear(box: Box) -> bool:
+    """What an earlier web process was receiving has broken (there is one at a time), or is complete and was not queued
+    yet. False: a full disk or a busy database, which keeps no web process from starting; it is to be asked again."""
     try:
-        for job_id in store.drop_receiving_of_others(box.database, except_of):
+        broken = store.receiving_of_others(box.database, box.receiver)
+        for job_id in broken:  # files first, or a disk that they have filled could take no end of a row
             media.remove(box.config, job_id)
-    except StenoboxError as error:  # a full disk or a busy database keeps no web process from starting or leaving
+        if broken:
+            store.drop_receiving_of_others(box.database, box.receiver)
+            box.lookout.forget()
+        resumable.settle_all(box)
+    except StenoboxError as error:
+        logger.warning("uploads that broke still hold their places: %s", error.message)
+        return False
+    return True
+
+
+def _drop_own_uploads(box: Box) -> None:
+    try:
+        for job_id in store.drop_receiving_of_others(box.database, ""):
+            media.remove(box.config, job_id)
+    except StenoboxError as error:  # the next web process does it
         logger.warning("uploads that broke still hold their places: %s", error.message)
 
 
-async def _sweep(box: Box, moving: Collection[str]) -> None:
+async def _sweep(box: Box, moving: Collection[str], cleared: bool) -> None:
     while True:
         try:
+            cleared = cleared or await run_in_threadpool(_clear, box)
             await run_in_threadpool(resumable.sweep, box, set(moving))
         except StenoboxError as error:  # a busy database: later will do
             logger.warning("silent uploads keep their places a little longer: %s", error.message)
-        await anyio.sleep(SWEEP_SECONDS)
+        await anyio.sleep(SWEEP_SECONDS if cleared else CLEAR_SECONDS)
 
 
 def create_app(config: Config) -> Starlette:
@@ -79,22 +99,20 @@ def create_app(config: Config) -> Starlette:
         database = open_database(config)
         box = app.state.box = Box(config, database, Queue(config.queue_db))
         app.state.capacity_threads = anyio.CapacityLimiter(capacity_api.THREADS)
-        # There is one web process at a time: uploads that others began have broken.
-        _drop_uploads(box, except_of=box.receiver)
-        resumable.settle_all(box)
+        cleared = _clear(box)
         app.state.uploads = {}
         stop_metrics = scrape.serve(box, config.metrics) if config.metrics else None
         inbox = Inbox(box, config.inbox) if config.inbox else None
         if inbox:
             inbox.start()
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_sweep, box, app.state.uploads)
+            tasks.start_soon(_sweep, box, app.state.uploads, cleared)
             yield
             tasks.cancel_scope.cancel()
         for stop in (stop_metrics, inbox and inbox.stop):
             if stop:
                 await run_in_threadpool(stop)
-        _drop_uploads(box, except_of="")  # those that took longer than the grace time
+        _drop_own_uploads(box)  # those that took longer than the grace time
         box.queue.close()
         database.close()
 

@@ -16,6 +16,7 @@ from tasks.store.admission import (
     list_changes,
     load,
     queue_if_receiving,
+    receiving_of_others,
     retry,
 )
 from tasks.store.attempts import (
@@ -178,6 +179,7 @@ __all__ = [
     "open_uploads",
     "password",
     "queue_if_receiving",
+    "receiving_of_others",
     "records",
     "rehash_if_unchanged",
     "remove_password",

@@ -228,6 +228,12 @@ def drop_if_receiving(database: Database, job_id: str) -> None:
         connection.execute(sa.delete(jobs).where(jobs.c.id == job_id, rows.receiving))
 
 
+def receiving_of_others(database: Database, receiver: str) -> list[str]:
+    """Ids of what `drop_receiving_of_others` would remove."""
+    with database.read() as connection:
+        return list(connection.scalars(sa.select(jobs.c.id).where(rows.receiving, jobs.c.receiver != receiver)))
+
+
 def drop_receiving_of_others(database: Database, receiver: str) -> list[str]:
     """Remove uploads of web processes that are gone (there is only one at a time). Returns the ids.
 

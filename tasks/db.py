@@ -125,7 +125,6 @@ settings = sa.Table(
     sa.Column("changed_at", sa.Float, nullable=False),
 )
 
-
 uploads = sa.Table(
     "uploads",
     metadata,
@@ -253,8 +252,7 @@ class Database:
             text = str(error.orig)
             if "locked" in text or "busy" in text:
                 raise _busy() from error
-            # Of a quota that is used up it says only that there was an error.
-            if "disk is full" in text or ("disk I/O error" in text and disk.is_full(self._path.parent)):
+            if "disk is full" in text or ("disk I/O error" in text and disk.is_full(self._path.parent)):  # a quota
                 raise StenoboxError(
                     "disk_full", "The disk of this box is full. Free some space and try again.", retry_after=60
                 ) from error

@@ -1,10 +1,12 @@
-"""A transcript in the forms people use: JSON, plain text, SubRip and WebVTT.
+"""A transcript in the forms people use: JSON, plain text, SubRip, WebVTT and CSV.
 
 The JSON form (design section 10) is what is stored; the others are made from it.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -55,6 +57,18 @@ def as_vtt(transcript: dict[str, Any]) -> str:
     return "WEBVTT\n\n" + body
 
 
+def as_csv(transcript: dict[str, Any]) -> str:
+    """A row a segment, for spreadsheets: start and end in seconds, speaker, text. RFC 4180, behind a byte-order mark,
+    by which Excel knows UTF-8."""
+    out = io.StringIO()
+    rows = csv.writer(out)
+    rows.writerow(("start", "end", "speaker", "text"))
+    for segment in transcript["segments"]:
+        times = (f"{max(0.0, segment[name]):.3f}" for name in ("start", "end"))
+        rows.writerow((*times, _cell(segment.get("speaker") or ""), _cell(segment["text"])))
+    return "\ufeff" + out.getvalue()
+
+
 @dataclass(frozen=True, slots=True)
 class Format:
     """How a transcript is written and what the web calls it."""
@@ -67,6 +81,7 @@ FORMATS: dict[str, Format] = {
     "txt": Format(as_text, "text/plain; charset=utf-8"),
     "srt": Format(as_srt, "application/x-subrip; charset=utf-8"),
     "vtt": Format(as_vtt, "text/vtt; charset=utf-8"),
+    "csv": Format(as_csv, "text/csv; charset=utf-8"),
     "json": Format(as_json, "application/json"),
 }
 
@@ -87,7 +102,9 @@ def cues_of(transcript: dict[str, Any]) -> Iterator[Cue]:
         text = _one_line(segment["text"])
         if not text:
             continue
-        words = [w for w in segment["words"] if w["start"] is not None and w["end"] is not None and w["word"].strip()]
+        words = [
+            w for w in segment["words"] if w["start"] is not None and w["end"] is not None and _one_line(w["word"])
+        ]
         if not words or len(words) != len(segment["words"]):
             yield Cue(segment["start"], segment["end"], _lines([f" {word}" for word in text.split(" ")]))
             continue
@@ -136,8 +153,20 @@ def _lines(words: list[str]) -> tuple[str, ...]:
 
 
 def _one_line(text: str) -> str:
-    # A blank line would end the cue.
-    return re.sub(r"\s+", " ", text).strip()
+    # A blank line would end the cue; what controls a terminal would do so when the file is shown in one.
+    return _CONTROL.sub("", re.sub(r"\s+", " ", text)).strip()
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def _cell(text: str) -> str:
+    """A cell that no spreadsheet takes for a formula (https://owasp.org/www-community/attacks/CSV_Injection)."""
+    text = _one_line(text)
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # noqa: RUF001 (the wide ones count in Japanese Excel)
 
 
 def _escape(text: str) -> str:

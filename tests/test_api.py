@@ -476,9 +476,10 @@ def test_a_full_box_refuses_another_try(client: TestClient, behind: Box) -> None
         ("txt", "text/plain; charset=utf-8", "yes no\n"),
         ("srt", "application/x-subrip; charset=utf-8", "1\n00:00:00,500 --> 00:00:02,000\nyes no\n\n"),
         ("vtt", "text/vtt; charset=utf-8", "WEBVTT\n\n00:00:00.500 --> 00:00:02.000\nyes no\n\n"),
+        ("csv", "text/csv; charset=utf-8", "\ufeffstart,end,speaker,text\r\n0.500,2.000,,yes no\r\n"),
     ],
 )
-def test_a_transcript_comes_in_four_formats(
+def test_a_transcript_comes_in_five_formats(
     client: TestClient, behind: Box, form: str, media_type: str, body: str
 ) -> None:
     job = put_job(behind, State.COMPLETED)
@@ -498,7 +499,7 @@ def test_an_unknown_format_is_refused_with_the_known_ones(client: TestClient, be
     job = put_job(behind, State.COMPLETED)
     error = refused(client.get(f"/api/v1/jobs/{job.id}/transcript", params={"format": form}), 422, "unknown_format")
     assert error["param"] == "format"
-    assert "txt, srt, vtt, json" in error["message"]
+    assert "txt, srt, vtt, csv, json" in error["message"]
     assert len(error["message"]) < 200
 
 

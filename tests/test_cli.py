@@ -105,7 +105,7 @@ def test_help_names_every_command_and_variable(run: Callable[..., Any]) -> None:
 def test_help_of_a_command_names_its_options(run: Callable[..., Any]) -> None:
     said = run("transcribe", "--help")
     assert said.status == 0
-    for word in ("--model", "--language", "--format", "txt, srt, vtt or json"):
+    for word in ("--model", "--language", "--format", "txt, srt, vtt, csv or json"):
         assert word in said.out
 
 
@@ -392,7 +392,8 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeEngines]:
 
 
 @pytest.mark.parametrize(
-    ("form", "start_"), [("txt", "yes no\n"), ("srt", "1\n00:00:00,500"), ("vtt", "WEBVTT\n"), ("json", "{")]
+    ("form", "start_"),
+    [("txt", "yes no\n"), ("srt", "1\n00:00:00,500"), ("vtt", "WEBVTT\n"), ("csv", "\ufeffstart,"), ("json", "{")],
 )
 def test_every_format_is_printed(run: Callable[..., Any], fake: Any, form: str, start_: str) -> None:
     said = run("transcribe", SAMPLES / "en-u000.flac", "--format", form)

@@ -208,6 +208,7 @@ def test_a_job_without_speech_says_so(client: TestClient, behind: Box) -> None:
         ("txt", "text/plain; charset=utf-8", "yes no\n"),
         ("srt", "application/x-subrip; charset=utf-8", "1\n00:00:00,500 -->"),
         ("vtt", "text/vtt; charset=utf-8", "WEBVTT\n\n00:00:00.500 -->"),
+        ("csv", "text/csv; charset=utf-8", "\ufeffstart,end,speaker,text\r\n0.500,"),
         ("json", "application/json", "{"),
     ],
 )
@@ -250,7 +251,7 @@ def test_an_unknown_download_is_a_page_that_names_the_known_ones(client: TestCli
     job = put_job(behind, State.COMPLETED)
     answer = client.get(f"/jobs/{job.id}/transcript.{form}")
     assert answer.status_code == 422
-    assert "txt, srt, vtt, json" in text(answer)
+    assert "txt, srt, vtt, csv, json" in text(answer)
 
 
 @pytest.mark.parametrize("state", [state for state in State if state != State.COMPLETED])

@@ -238,7 +238,7 @@ def test_the_page_shows_the_transcript_with_its_downloads() -> None:
         assert words in page.text
     assert page.text.count("Hello.") == 1
     assert [a["href"] for t, a in page.tags if t == "a" and "download" in a] == [
-        f"/jobs/{job.id}/transcript.{ending}" for ending in ("txt", "srt", "vtt", "json")
+        f"/jobs/{job.id}/transcript.{ending}" for ending in ("txt", "srt", "vtt", "csv", "json")
     ]
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
+import unicodedata
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from tasks.transcripts import (
     FORMATS,
     GAP_SECONDS,
     LINE_CHARACTERS,
+    as_csv,
     as_json,
     as_srt,
     as_text,
@@ -79,6 +83,16 @@ def test_vtt_is_exactly_this() -> None:
     )
 
 
+def test_csv_is_exactly_this() -> None:
+    said = transcript(
+        segment("Five light.", 0.5, 1.25) | {"speaker": "A, B"}, segment('He said "no",\nR&D <now>', 3661.0, 3662.0005)
+    )
+    assert as_csv(said) == (
+        '\ufeffstart,end,speaker,text\r\n0.500,1.250,"A, B",Five light.\r\n'
+        '3661.000,3662.001,,"He said ""no"", R&D <now>"\r\n'
+    )
+
+
 def test_json_is_what_was_stored() -> None:
     assert json.loads(as_json(SHORT)) == SHORT
     assert "Grüße 你好" in as_json(transcript(segment("Grüße 你好")))
@@ -86,6 +100,7 @@ def test_json_is_what_was_stored() -> None:
 
 def test_nothing_said_is_an_empty_file_with_its_header() -> None:
     assert [as_text(transcript()), as_srt(transcript()), as_vtt(transcript())] == ["", "", "WEBVTT\n\n"]
+    assert as_csv(transcript()) == "\ufeffstart,end,speaker,text\r\n"
 
 
 @pytest.mark.parametrize(
@@ -111,6 +126,7 @@ def test_times_are_rounded_to_milliseconds_and_never_negative(seconds: float, sh
         ("txt", "text/plain; charset=utf-8"),
         ("srt", "application/x-subrip; charset=utf-8"),
         ("vtt", "text/vtt; charset=utf-8"),
+        ("csv", "text/csv; charset=utf-8"),
         ("json", "application/json"),
     ],
 )
@@ -122,11 +138,11 @@ def test_a_format_is_found_by_its_name(name: str, media_type: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "SRT", "pdf", "../txt", "x" * 500])
 def test_another_format_is_refused_with_those_there_are(name: str) -> None:
-    with pytest.raises(StenoboxError, match=r"Choose one of txt, srt, vtt, json\.$") as refusal:
+    with pytest.raises(StenoboxError, match=r"Choose one of txt, srt, vtt, csv, json\.$") as refusal:
         find_format(name)
     assert (refusal.value.code, refusal.value.param) == ("unknown_format", "format")
     assert len(refusal.value.message) < 120
-    assert set(FORMATS) == {"txt", "srt", "vtt", "json"}
+    assert set(FORMATS) == {"txt", "srt", "vtt", "csv", "json"}
 
 
 # Where cues are cut
@@ -253,6 +269,10 @@ HOSTILE = [
     "WEBVTT",
     "{\\an8}",
     "\u202eright to left",
+    "a\x00b",
+    "\x1b[2J\x1b]0;owned\x07",
+    "\x9b31mred",
+    "=cmd|' /C calc'!A0",
 ]
 
 SRT_CUE = re.compile(r"(\d+)\n(\d\d+:\d\d:\d\d,\d{3}) --> (\d\d+:\d\d:\d\d,\d{3})\n((?:[^\n]+\n)+)\n")
@@ -301,12 +321,50 @@ def test_no_text_breaks_out_of_its_cue(text: str, timed: bool) -> None:
         assert (start, end) == (1.0, 3.0)
         assert " ".join(lines).endswith("end")
     assert as_text(said).count("\n") == 1
+    for file in (as_text(said), as_srt(said), as_vtt(said), as_csv(said)):
+        assert not [c for c in file if unicodedata.category(c) == "Cc" and c not in "\r\n"]
 
 
 def test_an_arrow_that_only_forms_between_words_is_broken_too() -> None:
     said = transcript(spoken(["-", "-", ">", "-", "-", "-", ">"], glue=""))
     ((_, _, lines),) = read_srt(as_srt(said))
     assert lines == ["->->"]
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"),
+        ("+1", "'+1"),
+        ("-2+3", "'-2+3"),
+        ("@SUM(1)", "'@SUM(1)"),
+        ("\t=1", "'=1"),
+        ("\r=1", "'=1"),
+        ("\xa0=1", "'=1"),
+        ("\x00=1", "'=1"),
+        ("＝1", "'＝1"),  # noqa: RUF001
+        ('"=1', '"=1'),
+        ("'=1", "'=1"),
+        (";=1", ";=1"),
+        ("a,=1\n=2", "a,=1 =2"),
+        ("plain", "plain"),
+        ("", ""),
+    ],
+)
+def test_no_cell_of_a_table_is_a_formula(text: str, cell: str) -> None:
+    said = transcript(segment(text) | {"speaker": text})
+    _, row = csv.reader(io.StringIO(as_csv(said).removeprefix("\ufeff")))
+    assert row == ["0.000", "1.000", cell, cell]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cs"])), st.text(st.characters(exclude_categories=["Cs"])))
+def test_a_table_has_a_row_a_segment_whatever_was_said(text: str, speaker: str) -> None:
+    said = transcript(segment(text) | {"speaker": speaker}, segment("after"))
+    rows = list(csv.reader(io.StringIO(as_csv(said).removeprefix("\ufeff"))))
+    assert [len(row) for row in rows] == [4, 4, 4]
+    assert rows[2][3] == "after"
+    assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in rows[1])
 
 
 def test_plain_text_keeps_an_arrow() -> None:
@@ -338,7 +396,7 @@ def transcripts(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def arrowless(text: str) -> str:
-    return re.sub(r"-+>", "->", re.sub(r"\s", "", text))
+    return re.sub(r"-+>", "->", re.sub(r"[\s\x00-\x1f\x7f-\x9f]", "", text))
 
 
 @settings(max_examples=150, deadline=None)

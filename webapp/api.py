@@ -130,7 +130,7 @@ def retry_job(request: Request) -> Response:
 
 
 def show_transcript(request: Request) -> Response:
-    """GET /api/v1/jobs/{id}/transcript?format=json|txt|srt|vtt"""
+    """GET /api/v1/jobs/{id}/transcript?format=json|txt|srt|vtt|csv"""
     job = box_of(request).get(request.path_params["id"])
     return transcript_response(box_of(request), job, request.query_params.get("format", "json"), download=False)
 

@@ -114,7 +114,7 @@ def asked_state(text: str) -> State:
 
 
 def show_zip(request: Request) -> Response:
-    """GET /api/v1/batches/{id}/zip?format=txt|srt|vtt|json: all its transcripts, made while it is sent."""
+    """GET /api/v1/batches/{id}/zip?format=txt|srt|vtt|csv|json: all its transcripts, made while it is sent."""
     return zip_response(box_of(request), request.path_params["id"], request.query_params.get("format", "txt"))
 
 

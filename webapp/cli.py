@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("file", type=Path)
     command.add_argument("--model", help="name of a model (default: STENOBOX_MODEL, else demo)")
     command.add_argument("--language", help="code such as en or de (default: detect)")
-    command.add_argument("--format", default="txt", help="txt, srt, vtt or json (default: txt)")
+    command.add_argument("--format", default="txt", help="txt, srt, vtt, csv or json (default: txt)")
     command = add("models", models, "List the models, or download one.")
     command.add_argument("download", nargs="?", metavar="NAME", help="model to download")
     command = add("backup", backup, "Write the box to one file. It may run meanwhile.")
@@ -103,7 +103,9 @@ def submit_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--language", help="code such as en or de (default: detect)")
     command.add_argument("--batch", metavar="NAME", help="put them into the box's batch of this name")
     command.add_argument("--out", type=Path, metavar="FOLDER", help="put the transcripts there")
-    command.add_argument("--format", default="txt", help="of the transcripts: txt, srt, vtt or json (default: txt)")
+    command.add_argument(
+        "--format", default="txt", help="of the transcripts: txt, srt, vtt, csv or json (default: txt)"
+    )
     command.add_argument("--state", type=Path, metavar="FILE", help="what was sent (default: in --out, else here)")
 
 
@@ -144,6 +146,7 @@ def serve(config: Config, options: argparse.Namespace) -> int:
         logger.info("Stenobox %s is at %s (data in %s)", __version__, address(config), config.data)
     else:
         print(f"Stenobox {__version__} is at {address(config)}  (data in {config.data}; Ctrl-C stops it)")
+    os.environ.pop(KEY, None)  # of whoever started it: no process of a box needs one
     become_supervisor(config)
     raise AssertionError("unreachable")
 

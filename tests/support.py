@@ -108,8 +108,9 @@ def _cmdline(process: Any) -> list[str]:
         return []
 
 
-def serve(folder: Path, **variables: str) -> Served:
-    """Start `stenobox serve` on a free port with its data under folder. The caller stops it."""
+def serve(folder: Path, umask: int = -1, **variables: str) -> Served:
+    """Start `stenobox serve` on a free port with its data under folder. The caller stops it. umask: of whoever starts
+    it, -1: ours."""
     port = free_port()
     environment = {
         **os.environ,
@@ -121,7 +122,12 @@ def serve(folder: Path, **variables: str) -> Served:
     log = folder / "serve.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "webapp.cli", "serve"], env=environment, stdout=output, stderr=output, cwd="/"
+            [sys.executable, "-P", "-m", "webapp.cli", "serve"],
+            env=environment,
+            stdout=output,
+            stderr=output,
+            cwd="/",
+            umask=umask,
         )
     served = Served(f"http://127.0.0.1:{port}", folder / "data", process, log)
 

@@ -49,7 +49,8 @@ def prepare_doors(config: Config, given: str, *, again: bool) -> None:
     database = open_database(config)
     try:
         logins = _logins(config, database)
-        logins.take_password(given)
+        if given or "STENOBOX_PARENT" not in os.environ:  # else `serve` took it, and hands none on
+            logins.take_password(given)
         if given and passwords.fault(given):
             _note(f"{PASSWORD} is short: others can reach this box, and a longer one is harder to guess.")
         if config.exposed and not logins.password_is_set() and not (again and logins.invitation_waits()):

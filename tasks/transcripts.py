@@ -102,10 +102,9 @@ def cues_of(transcript: dict[str, Any]) -> Iterator[Cue]:
         text = _one_line(segment["text"])
         if not text:
             continue
-        words = [
-            w for w in segment["words"] if w["start"] is not None and w["end"] is not None and _one_line(w["word"])
-        ]
-        if not words or len(words) != len(segment["words"]):
+        said = [w for w in segment["words"] if _one_line(w["word"])]
+        words = [w for w in said if w["start"] is not None and w["end"] is not None]
+        if not words or len(words) != len(said):
             yield Cue(segment["start"], segment["end"], _lines([f" {word}" for word in text.split(" ")]))
             continue
         for group in _groups(list(zip(words, _spelled(text, words), strict=True))):

@@ -32,6 +32,8 @@ class FakeBox(ThreadingHTTPServer):
         self.asked: list[float] = []
         """When submissions came."""
         self.forms: list[bytes] = []
+        self.known: dict[str, dict[str, Any]] = {}
+        """Jobs by the Idempotency-Key of their submission."""
 
     @property
     def url(self) -> str:
@@ -89,17 +91,20 @@ class Answers(BaseHTTPRequestHandler):
             if code.startswith("unknown_"):
                 error["param"] = code.removeprefix("unknown_")
             return self.answer(status, {"error": error}, **headers)
-        job = None
-        if event != "broken":
+        key = self.headers["Idempotency-Key"] or ""
+        job = box.known.get(key)
+        if job is None and event != "broken":
             if self.headers["Content-Type"] == "application/json":
                 url = json.loads(body)["url"]
-                job = box.take(f"About {url.rpartition('/')[2]}", 0) | {}
+                job = box.take(f"About {url.rpartition('/')[2]}", 0)
                 job["source"]["url"] = url
-                return self.answer(202, job) if event is None else self._lose()
-            name = re.search(rb'filename="([^"]*)"', body)
-            assert name
-            sound = body.split(b"filename=")[1].split(b"\r\n\r\n", 1)[1].rpartition(b"\r\n--")[0]
-            job = box.take(name[1].decode(), len(sound))
+            else:
+                name = re.search(rb'filename="([^"]*)"', body)
+                assert name
+                sound = body.split(b"filename=")[1].split(b"\r\n\r\n", 1)[1].rpartition(b"\r\n--")[0]
+                job = box.take(name[1].decode(), len(sound))
+            if key:
+                box.known[key] = job
         if event is None:
             return self.answer(202, job)
         return self._lose()

@@ -16,6 +16,7 @@ from fake_box import FakeBox, standing
 from support import SAMPLES, Served, free_port, wait_until
 
 from tasks.errors import StenoboxError
+from webapp import ledger
 from webapp import submit as module
 from webapp.cli import main
 from webapp.ledger import Entry, open_ledger
@@ -137,12 +138,70 @@ def test_it_asks_for_room_before_it_sends(
 
 
 @pytest.mark.parametrize("lost", ["lost", "broken", (500, "internal", None), (502, "x", None)])
-def test_after_a_lost_answer_it_looks_before_it_sends_again(
-    box: FakeBox, files: tuple[Path, ...], lost: object
+@pytest.mark.parametrize("small", [True, False])
+def test_after_a_lost_answer_it_is_known_again_by_its_key_or_a_look(
+    box: FakeBox, files: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch, lost: object, small: bool
 ) -> None:
+    monkeypatch.setattr(ledger, "SMALL_BYTES", 100 if small else 0)
     box.script += [lost, lost]
     assert send(box, files[:2]) == 0
     assert box.names == ["talk.mp3", "talk.mp3"]
+    assert len(box.known) == 2
+    if lost == "lost":
+        assert len(box.asked) == (4 if small else 2), "a large one is not sent again"
+
+
+def test_a_job_that_was_made_of_another_recording_of_the_same_name_and_size_is_not_taken_for_ones_own(
+    box: FakeBox, files: tuple[Path, ...]
+) -> None:
+    box.script += ["broken"]
+    box.take("other.mp3", len(b"sound"))["created_at"] = "2999-01-01T00:00:00Z"  # by somebody else, just now
+    assert send(box, files[2:]) == 0
+    assert box.names == ["other.mp3", "other.mp3"]
+
+
+def test_each_recording_has_a_key_of_its_own_for_as_long_as_it_is_tried(
+    box: FakeBox, files: tuple[Path, ...], tmp_path: Path
+) -> None:
+    box.script += ["lost", (429, "queue_full", 0), (409, "idempotency_in_progress", 0), (503, "x", None)]
+    assert send(box, files) == 0
+    entries = json.loads((files[0].parent / "state.json").read_text())["entries"].values()
+    keys = [entry["key"] for entry in entries]
+    assert sorted(keys) == sorted(box.known)
+    assert len(set(keys)) == 3
+    assert box.names == ["talk.mp3", "talk.mp3", "other.mp3"]
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "sentence"),
+    [
+        ("idempotency_gone", 410, "The job was deleted on the box."),
+        ("idempotency_mismatch", 422, "The box has it from an earlier run, when it was set to another model."),
+    ],
+)
+def test_what_the_box_says_of_a_known_recording_is_told_without_keys(
+    box: FakeBox, files: tuple[Path, ...], capsys: pytest.CaptureFixture[str], code: str, status: int, sentence: str
+) -> None:
+    box.script += [(status, code, None)]
+    assert send(box, files[2:]) == 1
+    assert sentence in capsys.readouterr().out
+
+
+def test_a_recording_that_was_taken_under_other_defaults_is_found(box: FakeBox, files: tuple[Path, ...]) -> None:
+    box.script += ["lost", (422, "idempotency_mismatch", None)]
+    assert send(box, files[2:]) == 0
+    assert box.names == ["other.mp3"]
+
+
+def test_an_entry_of_an_earlier_version_has_no_key_and_is_looked_up(box: FakeBox, files: tuple[Path, ...]) -> None:
+    state, status = files[2].parent / "state.json", files[2].stat()
+    taken = box.take("other.mp3", status.st_size)
+    path = str(files[2].absolute())
+    entry = {"path": path, "bytes": status.st_size, "changed": status.st_mtime_ns, "state": "sending", "attempt": 1.0}
+    mark = json.dumps([f"{box.url} - -", path, status.st_size, status.st_mtime_ns])
+    state.write_text(json.dumps({"version": 1, "entries": {mark: entry}}))
+    assert send(box, files[2:]) == 0
+    assert box.jobs == [taken]
 
 
 def test_an_answer_that_was_lost_with_the_command_is_looked_up_by_the_next(
@@ -363,6 +422,21 @@ def test_a_batch_on_a_real_box(served: Served, tmp_path: Path, capsys: pytest.Ca
     assert told.out.startswith("3 of 4 done, 1 failed:\n  not a recording.mp3  This file can't be read")
     assert "4/4" in told.err
     assert {p.name for p in out.glob("*.srt")} == {"en-u000.srt", "de-u012.srt", "en-u002.srt"}
+
+
+def test_on_a_real_box_a_lost_answer_makes_no_second_job(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "sent twice.flac"
+    file.write_bytes((SAMPLES / "en-u000.flac").read_bytes())
+    arguments = ["submit", str(file), "--server", served.url, "--out", str(tmp_path / "out")]
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(module.Sender, "_sent", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            assert main(arguments) == 130
+    assert main(arguments) == 0
+    jobs = served.get("/api/v1/jobs", params={"limit": 200}).json()["jobs"]
+    assert [job["source"]["name"] for job in jobs].count("sent twice.flac") == 1
 
 
 def test_help_names_what_it_takes(capsys: pytest.CaptureFixture[str]) -> None:

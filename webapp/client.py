@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 
 from tasks.names import clean_name
+from tasks.repeats import HEADER
 
 UPLOAD_SECONDS = 300.0
 """Longest silence while a recording is sent and its 202 is awaited; the box writes it to the disk before it answers."""
@@ -35,7 +36,7 @@ class Refused(Exception):
     @property
     def passing(self) -> bool:
         """Whether the same request can succeed later."""
-        return self.status in (408, 425, 429) or self.status >= 500
+        return self.status in (408, 425, 429) or self.status >= 500 or self.code == "idempotency_in_progress"
 
 
 class Unreachable(Exception):
@@ -66,20 +67,22 @@ class Client:
         return time.time() + self._ahead
 
     def submit(
-        self, path: Path, model: str | None = None, language: str | None = None, batch: str = ""
+        self, path: Path, model: str | None = None, language: str | None = None, batch: str = "", again: str = ""
     ) -> dict[str, Any]:
-        """Send a recording, straight from the disk. Returns the job."""
+        """Send a recording, straight from the disk. again: the submission's Idempotency-Key, "" for none. Returns the
+        job."""
         fields = _fields(model=model, language=language, batch=batch)
         with path.open("rb") as file:
             files = {"file": (name_of(path), file, "application/octet-stream")}
-            return self._json(self._ask("POST", "/api/v1/transcriptions", data=fields, files=files))
+            asked = self._ask("POST", "/api/v1/transcriptions", data=fields, files=files, headers=_key(again))
+        return self._json(asked)
 
     def submit_link(
-        self, url: str, model: str | None = None, language: str | None = None, batch: str = ""
+        self, url: str, model: str | None = None, language: str | None = None, batch: str = "", again: str = ""
     ) -> dict[str, Any]:
-        """Have the box fetch a link. Returns the job."""
+        """Have the box fetch a link. again: as for `submit`. Returns the job."""
         fields = _fields(url=url, model=model, language=language, batch=batch)
-        return self._json(self._ask("POST", "/api/v1/transcriptions", json=fields))
+        return self._json(self._ask("POST", "/api/v1/transcriptions", json=fields, headers=_key(again)))
 
     def job(self, job_id: str) -> dict[str, Any]:
         return self._json(self._ask("GET", f"/api/v1/jobs/{job_id}"))
@@ -128,6 +131,10 @@ class Client:
         if not isinstance(found, dict) or not found:
             raise Refused(502, "not_a_box", f"{self.server} does not answer as a Stenobox does.", None, None)
         return found
+
+
+def _key(again: str) -> dict[str, str]:
+    return {HEADER: again} if again else {}
 
 
 def _fields(**values: str | None) -> dict[str, str]:

@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from tasks.errors import StenoboxError
 from tasks.media import write_durably
+from tasks.repeats import SMALL_BYTES
 
 VERSION = 1
 
@@ -22,7 +23,8 @@ class Entry:
 
     state: new; sending: an attempt has begun and its answer is not known; sent: the box has it; done; failed.
     attempt: the box's clock when the last attempt began; job: its id on the box; saved: name of the transcript's file;
-    error: a sentence; asked: attempts that ended in a fault of the box.
+    error: a sentence; asked: attempts that ended in a fault of the box; key: by which the box knows this submission
+    again (Idempotency-Key), "" before the first attempt.
     """
 
     path: str
@@ -34,11 +36,17 @@ class Entry:
     saved: str | None = None
     error: str | None = None
     asked: int = field(default=0, compare=False)
+    key: str = ""
 
     @property
     def link(self) -> bool:
         """Whether `path` is a URL. Paths of files are absolute."""
         return self.path.startswith(("http://", "https://"))
+
+    @property
+    def dear(self) -> bool:
+        """Whether it is looked up before it is sent again: it is large, or an earlier version's, without a key."""
+        return not self.key or (not self.link and self.bytes > SMALL_BYTES)
 
     @property
     def name(self) -> str:

@@ -1,7 +1,8 @@
 """`stenobox submit`: a batch of recordings, overnight: each one sent once, when the box has room for it.
 
 Every step is written to the ledger before and after it is taken, so that the command can be stopped anywhere and run
-again. An upload whose answer was lost is looked up on the box before it is sent again.
+again. Each recording has an Idempotency-Key there: one whose answer was lost is sent again, and the box knows it by
+that. A large one is looked up on the box before, by name, size and time: that spares its upload.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 import re
 import sys
 import time
+import uuid
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -63,6 +65,13 @@ class Batch:
     def scope(self) -> str:
         """The same file with another model, language or box is another submission."""
         return " ".join((self.server.rstrip("/"), self.model or "-", self.language or "-"))
+
+
+_KNOWN = {
+    "idempotency_gone": "The job was deleted on the box.",
+    "idempotency_mismatch": "The box has it from an earlier run, when it was set to another model.",
+}
+"""What the box says of a recording that came before, to who knows of no keys."""
 
 
 def read_list(names: list[str], listed: str | None) -> tuple[Path | str, ...]:
@@ -206,18 +215,19 @@ class Sender:
     def _send(self, entry: Entry) -> None:
         """Send one recording, unless it turns out to be on the box. Its state tells what came of it."""
         try:
-            if entry.state == "sending" and self._find(entry):
+            if entry.state == "sending" and entry.dear and self._find(entry):
                 return
-            if not self._room():
+            if not self._room() and entry.state == "new":  # what the box has already needs none
                 return
             if not entry.link and self._changed(entry):
                 self._fail(entry, "The file was changed after this command began. Run it again.")
                 return
             entry.state, entry.attempt = "sending", self._client.now() - CLOCK_SECONDS
+            entry.key = entry.key or uuid.uuid4().hex
             self._ledger.save()
             send: Any = self._client.submit_link if entry.link else self._client.submit
             source, batch = entry.path if entry.link else Path(entry.path), self._batch
-            job = send(source, batch.model, batch.language, batch.name)
+            job = send(source, batch.model, batch.language, batch.name, entry.key)
         except Refused as refused:
             self._met = True
             self._refused(entry, refused)
@@ -252,14 +262,16 @@ class Sender:
                 f" Make one there by `stenobox keys create NAME`, and set {KEY} to it." if refused.status == 401 else ""
             )
             raise StenoboxError("invalid_value", f"{self._client.server} takes no recordings: {refused.message}{hint}")
+        if refused.code == "idempotency_mismatch" and self._find(entry):  # taken when the box had other defaults
+            return
         if not refused.passing:
-            self._fail(entry, refused.message)
+            self._fail(entry, _KNOWN.get(refused.code, refused.message))
             return
         if refused.wait is None and refused.status in (500, 502, 504):  # perhaps taken all the same: look it up first
             entry.asked += 1
             if entry.asked >= FAULTS:
                 self._fail(entry, refused.message)
-        else:
+        elif refused.code != "idempotency_in_progress":
             entry.state = "new"
         self._not_before = time.monotonic() + (refused.wait or WAIT_SECONDS)
         self._ledger.save()

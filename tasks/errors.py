@@ -45,6 +45,7 @@ KINDS: dict[str, Kind] = {
     "unsupported_version": Kind(412, _REQUEST),
     "too_large": Kind(413, _REQUEST),
     "unsupported_media_type": Kind(415, _REQUEST),
+    "unsatisfiable_range": Kind(416, _REQUEST),
     "locked": Kind(423, _SERVER, retryable=True),
     "checksum_mismatch": Kind(460, _REQUEST),
     "missing_file": Kind(422, _REQUEST),

@@ -536,7 +536,6 @@ def test_an_unknown_or_malformed_id_is_not_found(client: TestClient, method: str
         ("GET", SUBMIT, "POST, PUT"),
         ("PATCH", SUBMIT, "POST, PUT"),
         ("POST", "/api/v1/jobs", "GET, HEAD"),
-        ("OPTIONS", "/api/v1/jobs", "GET, HEAD"),
         ("BREW", "/api/v1/jobs", "GET, HEAD"),
         ("PUT", f"/api/v1/jobs/{LOST}", "DELETE, GET, HEAD"),
         ("PATCH", f"/api/v1/jobs/{LOST}", "DELETE, GET, HEAD"),

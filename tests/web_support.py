@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from contract import hold
 from starlette.testclient import TestClient
 from support import BUSY_SECONDS, wait_until
 
@@ -68,9 +69,14 @@ def field_part(name: str, value: str) -> bytes:
 
 
 def client_of(config: Config, **options: Any) -> TestClient:
-    """A client of the application, as a context manager. It sees internal errors as a stranger does: as a 500."""
+    """A client of the application, as a context manager. It sees internal errors as a stranger does: as a 500.
+
+    Every answer is held to the OpenAPI document, whatever the test is about.
+    """
     options = {"base_url": "http://localhost", "raise_server_exceptions": False, "follow_redirects": False, **options}
-    return TestClient(create_app(config), **options)
+    client = TestClient(create_app(config), **options)
+    client.event_hooks = {"response": [hold]}
+    return client
 
 
 def put_job(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
 from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
@@ -17,9 +16,10 @@ from tasks.jobs import Job, JobKind, State
 from tasks.repeats import Repeat
 from tasks.transcripts import find_format
 from tasks.wishes import FIELDS
-from webapp import raw, submissions
+from webapp import raw, shapes, submissions
 from webapp.auth import principal_of
 from webapp.bodies import media_type
+from webapp.endpoints import check_query
 from webapp.resources import job_json
 from webapp.uploads import read_form
 
@@ -32,7 +32,7 @@ def box_of(request: Request) -> Box:
     return box.seen_by(principal_of(request))
 
 
-def _json(box: Box, job: Job) -> dict[str, Any]:
+def _json(box: Box, job: Job) -> shapes.Job:
     return job_json(job, box.limits(), box.load(), box.submitters())
 
 
@@ -45,11 +45,12 @@ async def create_transcription(request: Request) -> Response:
 async def create(request: Request, kind: JobKind) -> Response:
     """202 with the job of this kind that a request brings, in whichever way. Raises StenoboxError."""
     box = box_of(request)
+    if raw.is_recording(request):
+        return await _receive_raw(request, kind=kind)
+    check_query(request, (), "in this query: say it in the body")
     if media_type(request) == "application/json":
         job = await submissions.submit(request, box, kind)
         return await run_in_threadpool(accepted, box, job)
-    if raw.is_recording(request):
-        return await _receive_raw(request, kind=kind)
     async with read_form(request, box, allowed=(*FIELDS[kind], "batch"), several=False, warm=not kind.light) as form:
 
         def queue() -> Job:
@@ -100,7 +101,8 @@ def list_jobs(request: Request) -> Response:
         following = f"/api/v1/jobs?limit={limit}&after={jobs[-1].id}" + (f"&state={state}" if state else "")
         following += f"&batch={batch}" if batch else ""
     now = box.limits(), box.load(), box.submitters()
-    return JSONResponse({"jobs": [job_json(job, *now) for job in jobs], "next": following})
+    found: shapes.JobPage = {"jobs": [job_json(job, *now) for job in jobs], "next": following}
+    return JSONResponse(found)
 
 
 def show_job(request: Request) -> Response:
@@ -152,4 +154,5 @@ def attachment(name: str) -> str:
 
 def healthz(request: Request) -> Response:
     """GET /healthz: the web process is alive, also when the box is full."""
-    return JSONResponse({"status": "ok", "version": __version__})
+    alive: shapes.Health = {"status": "ok", "version": __version__}
+    return JSONResponse(alive)

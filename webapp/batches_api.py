@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -14,33 +14,35 @@ from tasks.capacity import Limits, Load
 from tasks.errors import StenoboxError
 from tasks.jobs import Job, State, is_id
 from tasks.store import Batch
+from webapp import shapes
 from webapp.api import MOST_JOBS, attachment, box_of
 from webapp.bodies import read_json
-from webapp.resources import rfc3339
+from webapp.endpoints import check_names
+from webapp.resources import rfc3339, stamp
 
 EXAMPLE = '{"name": "Interviews"}'
 RETRIABLE = (State.FAILED, State.CANCELED)
 
 
-def batch_json(batch: Batch, active: list[Job], limits: Limits, load: Load) -> dict[str, Any]:
+def batch_json(batch: Batch, active: list[Job], limits: Limits, load: Load) -> shapes.Batch:
     """One batch. active: the jobs that hold a place; limits, load: as they are now."""
     left = batches.seconds_left(batch, active, limits, load)
     path = f"/api/v1/batches/{batch.id}"
     return {
         "id": batch.id,
         "name": batch.name,
-        "created_at": rfc3339(batch.created_at),
+        "created_at": stamp(batch.created_at),
         "finished_at": rfc3339(batch.finished_at),
         "total": batch.total,
         "done": batch.done,
-        "jobs": {state.value: batch.count(state) for state in State},
+        "jobs": cast(shapes.BatchJobs, {state.value: batch.count(state) for state in State}),
         "progress": round(batch.progress, 3),
         "eta_seconds": None if left is None else round(left, 1),
         "links": {"self": path, "jobs": f"/api/v1/jobs?batch={batch.id}", "zip": f"{path}/zip"},
     }
 
 
-def _json(box: Box, found: list[Batch]) -> list[dict[str, Any]]:
+def _json(box: Box, found: list[Batch]) -> list[shapes.Batch]:
     active, limits, load = box.list_active(), box.limits(), box.load()
     return [batch_json(batch, active, limits, load) for batch in found]
 
@@ -48,10 +50,7 @@ def _json(box: Box, found: list[Batch]) -> list[dict[str, Any]]:
 async def create_batch(request: Request) -> Response:
     """POST /api/v1/batches with `name` → 201 with the batch; 200 with the one of this name when there is one."""
     box, body = box_of(request), await read_json(request, example=EXAMPLE)
-    for name in body:
-        if name != "name":
-            sentence = f"There is no field {name[:40]!r} here. Send {EXAMPLE}."
-            raise StenoboxError("unknown_field", sentence, param=name[:40])
+    check_names(body, ("name",))
     if not isinstance(body.get("name"), str):
         raise StenoboxError("invalid_value", f"Send {EXAMPLE}.", param="name")
 
@@ -74,7 +73,8 @@ def list_batches(request: Request) -> Response:
     page = batches.listed(box, int(limit) + 1, after)
     found, more = page[: int(limit)], len(page) > int(limit)
     following = f"/api/v1/batches?limit={limit}&after={found[-1].id}" if more else None
-    return JSONResponse({"batches": _json(box, found), "next": following})
+    listed: shapes.BatchPage = {"batches": _json(box, found), "next": following}
+    return JSONResponse(listed)
 
 
 def show_batch(request: Request) -> Response:
@@ -101,7 +101,8 @@ def retry_batch(request: Request) -> Response:
     was no room, then with Retry-After."""
     box, batch_id = box_of(request), request.path_params["id"]
     tried = batches.retry(box, batch_id, asked_state(request.query_params.get("state", "failed")))
-    body = _json(box, [batches.get(box, batch_id)])[0] | {"retried": tried.taken, "left": tried.left}
+    batch = _json(box, [batches.get(box, batch_id)])[0]
+    body: shapes.RetriedBatch = {**batch, "retried": tried.taken, "left": tried.left}
     wait = tried.refusal and tried.refusal.retry_after
     return JSONResponse(body, 202, headers={"Retry-After": str(wait)} if wait else {})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 import anyio
 import anyio.to_thread
@@ -10,9 +10,11 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from tasks.capacity import Limits, Load
 from tasks.machine import Bound
 from tasks.slots import Plan
 from tasks.survey import Survey
+from webapp import shapes
 from webapp.api import box_of
 
 PATIENCE_SECONDS = 0.5
@@ -32,7 +34,7 @@ async def show_capacity(request: Request) -> Response:
     )
 
 
-def survey_json(survey: Survey) -> dict[str, Any]:
+def survey_json(survey: Survey) -> shapes.Capacity:
     """A survey as the API tells it. Memory is in bytes; `value` of a line is in its `unit`."""
     plan, load, devices = survey.plan, survey.load, survey.devices
     return {
@@ -50,14 +52,16 @@ def survey_json(survey: Survey) -> dict[str, Any]:
             "threads": plan.threads,
             "maximum": plan.maximum,
             "recommended": plan.recommended,
-            "lines": [{"text": line.text, "value": line.value, "unit": line.unit} for line in plan.lines],
+            "lines": [
+                {"text": line.text, "value": line.value, "unit": cast(shapes.Unit, line.unit)} for line in plan.lines
+            ],
         },
         "devices": {
             "recognition": devices.recognition,
             "voice_detection": devices.voice_detection,
             "alignment": devices.alignment,
             "why": devices.why,
-            "gpu": devices.gpu and {"name": devices.gpu.name, "memory_bytes": devices.gpu.memory},
+            "gpu": {"name": devices.gpu.name, "memory_bytes": devices.gpu.memory} if devices.gpu else None,
         },
         "memory": {
             "limit_bytes": survey.memory.limit.value,
@@ -70,23 +74,28 @@ def survey_json(survey: Survey) -> dict[str, Any]:
             "bounds": _bounds(survey.cpus.bounds),
         },
         "warnings": survey.warnings,
-        "load": load
-        and {
-            "running": load.running,
-            "queued": load.queued,
-            "receiving": load.receiving,
-            "places": survey.limits.places,
-            "guard": load.guard,
-        },
+        "load": _load(load, survey.limits),
         "next_free_seconds": survey.next_free_seconds,
         "models": {name: _model(found) for name, found in survey.models.items()},
     }
 
 
-def _bounds(bounds: tuple[Bound, ...]) -> list[dict[str, Any]]:
+def _load(load: Load | None, limits: Limits) -> shapes.BoxLoad | None:
+    if load is None:
+        return None
+    return {
+        "running": load.running,
+        "queued": load.queued,
+        "receiving": load.receiving,
+        "places": limits.places,
+        "guard": load.guard,
+    }
+
+
+def _bounds(bounds: tuple[Bound, ...]) -> list[shapes.Bound]:
     tightest = min(bounds, key=lambda bound: bound.value)
     return [{"name": bound.name, "value": bound.value, "tightest": bound is tightest} for bound in bounds]
 
 
-def _model(plan: Plan) -> dict[str, int]:
+def _model(plan: Plan) -> shapes.Fit:
     return {"maximum": plan.maximum, "recommended": plan.recommended}

@@ -11,9 +11,10 @@ from starlette.routing import Match, Route
 
 from tasks import __version__
 from tasks.errors import StenoboxError
+from webapp import shapes
 from webapp.templating import templates
 
-_PROGRAMS = ("/api/", "/transcribe", "/download", "/extract-audio")
+_PROGRAMS = ("/api/", "/transcribe", "/download", "/extract-audio", "/healthz", "/readyz", "/openapi.json")
 """Addresses of programs, which want JSON; the others are people's."""
 
 logger = logging.getLogger(__name__)
@@ -24,10 +25,9 @@ def as_json(error: StenoboxError) -> JSONResponse:
     return JSONResponse(body(error), error.kind.status, headers=headers(error))
 
 
-def body(error: StenoboxError) -> dict[str, dict[str, str | None]]:
+def body(error: StenoboxError) -> shapes.Error:
     """{"error": {"code", "message", "type", "param"}}"""
-    inner = {"code": error.code, "message": error.message, "type": error.kind.type, "param": error.param}
-    return {"error": inner}
+    return {"error": {"code": error.code, "message": error.message, "type": error.kind.type, "param": error.param}}
 
 
 def headers(error: StenoboxError) -> dict[str, str]:
@@ -59,6 +59,8 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
         allowed = _methods(request) or (error.headers or {}).get("Allow", "")
+        if request.method == "OPTIONS":  # nothing is allowed to other sites, but what an address knows is no secret
+            return Response(status_code=204, headers={"Allow": f"{allowed}, OPTIONS"})
         answer = respond(
             request, StenoboxError("method_not_allowed", f"{request.method} is not possible here; {allowed} is.")
         )

@@ -13,12 +13,12 @@ from tasks.actions import Box
 from tasks.errors import StenoboxError
 from tasks.jobs import Job, JobKind, State
 from tasks.wishes import FIELDS
-from webapp import submissions
+from webapp import shapes, submissions
 from webapp.api import box_of
 from webapp.bodies import media_type, read_json
 from webapp.uploads import read_form
 
-_STATUS = {
+_STATUS: dict[State, shapes.GuideStatus] = {
     State.RECEIVING: "queued",
     State.QUEUED: "queued",
     State.RUNNING: "processing",
@@ -26,9 +26,8 @@ _STATUS = {
     State.FAILED: "failed",
     State.CANCELED: "canceled",
 }
-_OURS = {"model_size": "model", "output_format": "format"}
+OURS = {"model_size": "model", "output_format": "format"}
 """The guide's names for our fields."""
-_ALSO = ("provider", *_OURS)
 
 
 async def transcribe(request: Request) -> Response:
@@ -57,15 +56,14 @@ async def _take(request: Request, kind: JobKind) -> Response:
     box = box_of(request)
     if media_type(request) == "application/json":
         body = await read_json(request, submissions.BODY_BYTES, '{"url": "https://…", "model_size": "small"}')
-        _translate(body)
+        _translate(body, kind)
         job = await submissions.make(request, box, submissions.read(body, kind))
     else:
-        allowed = (*FIELDS[kind], *_ALSO)
-        async with read_form(request, box, allowed=allowed, several=False, warm=not kind.light) as form:
+        async with read_form(request, box, allowed=fields_of(kind), several=False, warm=not kind.light) as form:
 
             def queue() -> Job:
                 fields: dict[str, Any] = dict(form.fields)
-                _translate(fields)
+                _translate(fields, kind)
                 return form.uploads[0].receiving.queue(box.wanted(kind, fields), form.uploads[0].name)
 
             job = await run_in_threadpool(queue)
@@ -73,7 +71,17 @@ async def _take(request: Request, kind: JobKind) -> Response:
     return JSONResponse(answer, 202, headers={"Location": answer["status_url"]})
 
 
-def _translate(fields: MutableMapping[str, Any]) -> None:
+def aliases_of(kind: JobKind) -> dict[str, str]:
+    """The guide's names for what may be asked of this kind, with ours."""
+    return {theirs: ours for theirs, ours in OURS.items() if ours in FIELDS[kind]}
+
+
+def fields_of(kind: JobKind) -> tuple[str, ...]:
+    """What a form may say besides the file."""
+    return (*FIELDS[kind], "provider", *aliases_of(kind))
+
+
+def _translate(fields: MutableMapping[str, Any], kind: JobKind) -> None:
     """Into our names. Raises StenoboxError invalid_value for another provider, or a field that comes in both names."""
     provider = fields.pop("provider", None)
     if provider not in (None, "", "local"):
@@ -83,16 +91,16 @@ def _translate(fields: MutableMapping[str, Any]) -> None:
             "Send provider=local, or leave it out.",
             param="provider",
         )
-    for theirs, ours in _OURS.items():
+    for theirs, ours in aliases_of(kind).items():
         if theirs in fields:
             if ours in fields:
                 raise StenoboxError("invalid_value", f"Send {theirs} or {ours}, not both.", param=theirs)
             fields[ours] = fields.pop(theirs)
 
 
-def _answer(box: Box, job: Job) -> dict[str, Any]:
+def _answer(box: Box, job: Job) -> shapes.GuideJob:
     address = f"/api/v1/jobs/{job.id}"
-    answer: dict[str, Any] = {
+    answer: shapes.GuideJob = {
         "job_id": job.id,
         "status": _STATUS[job.state],
         "progress": round(job.progress, 3),
@@ -104,8 +112,12 @@ def _answer(box: Box, job: Job) -> dict[str, Any]:
     if job.state == State.COMPLETED:
         if job.kind == JobKind.TRANSCRIPTION:
             transcript = box.transcript(job)
-            found = {"text": transcript["text"], "language": transcript["language"], "segments": transcript["segments"]}
-            answer |= {"transcript": transcript["text"], "result": found}
+            answer["transcript"] = text = transcript["text"]
+            answer["result"] = {
+                "text": text,
+                "language": transcript["language"],
+                "segments": transcript["segments"],
+            }
             answer["links"]["transcript"] = f"{address}/transcript"
         else:
             answer["links"]["media"] = f"{address}/media"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
@@ -13,13 +13,16 @@ from starlette.responses import JSONResponse, Response
 from tasks import __version__, batches, ingest, links
 from tasks.errors import StenoboxError
 from tasks.links.about import clean
+from webapp import shapes
 from webapp.api import box_of
 from webapp.bodies import read_json
+from webapp.endpoints import check_names
 from webapp.errors import headers
 from webapp.pages import refused, see
 from webapp.submitters import asker_of, submitter_of
 from webapp.templating import templates
 
+EXAMPLE = '{"url": "https://…"}'
 FORM_BYTES = 512 * 1024
 """A form that names every recording of a long list with its address."""
 
@@ -27,11 +30,13 @@ FORM_BYTES = 512 * 1024
 async def look(request: Request) -> Response:
     """POST /api/v1/links: a JSON object with `url` → what is there: title, several, more, items[{url, title, seconds,
     live}]. It takes seconds; nothing is submitted."""
-    box, body = box_of(request), await read_json(request)
+    box, body = box_of(request), await read_json(request, example=EXAMPLE)
+    check_names(body, ("url",))
     url = body.get("url")
     if not isinstance(url, str):
-        raise StenoboxError("invalid_value", 'Send {"url": "https://…"}.', param="url")
-    return JSONResponse(asdict(await run_in_threadpool(ingest.look, box, url)))
+        raise StenoboxError("invalid_value", f"Send {EXAMPLE}.", param="url")
+    found = asdict(await run_in_threadpool(ingest.look, box, url))
+    return JSONResponse(cast(shapes.Preview, found))
 
 
 async def begin(request: Request) -> Response:

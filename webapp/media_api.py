@@ -5,17 +5,18 @@ from __future__ import annotations
 import mimetypes
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
 from tasks import media
 from tasks.chaining import media_of
 from tasks.decode.forms import FORMS
 from tasks.errors import StenoboxError
 from tasks.jobs import Job
+from webapp import ranges
 from webapp.api import attachment, box_of
 
 _PRIVATE = {"Cache-Control": "private, no-cache"}
-_TYPES = {
+TYPES = {
     "aac": "audio/aac",
     "aiff": "audio/aiff",
     "amr": "audio/amr",
@@ -44,14 +45,14 @@ def show_media(request: Request) -> Response:
     job = box.get(request.path_params["id"])
     path, name = media_of(box, job)
     headers = _PRIVATE | {"Content-Disposition": attachment(name)}
-    return FileResponse(path, media_type=_media_type(job, name), headers=headers)
+    return ranges.serve(request, path, _media_type(job, name), headers)
 
 
 def _media_type(job: Job, name: str) -> str:
     """What browsers may take it for: sound or film, never a page."""
     if job.params.format:
         return FORMS[job.params.format].media_type
-    guessed = _TYPES.get((job.media or {}).get("container", "")) or mimetypes.guess_type(name)[0] or ""
+    guessed = TYPES.get((job.media or {}).get("container", "")) or mimetypes.guess_type(name)[0] or ""
     return guessed if guessed.startswith(("audio/", "video/")) else "application/octet-stream"
 
 
@@ -73,4 +74,4 @@ def _extra(request: Request, name: str, media_type: str, what: str) -> Response:
         if job.finished:
             raise StenoboxError("not_found", f"{what} is not there.")
         raise StenoboxError("not_finished", f"{what} is not there yet. Ask again when it has been read.")
-    return FileResponse(path, media_type=media_type, headers=_PRIVATE)
+    return ranges.serve(request, path, media_type, _PRIVATE)

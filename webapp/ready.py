@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -11,6 +9,7 @@ from tasks import readiness
 from tasks.actions import Box
 from tasks.readiness import Reason
 from tasks.recovery import worker_is_here
+from webapp import shapes
 from webapp.api import box_of
 
 
@@ -26,6 +25,8 @@ def reasons(box: Box) -> list[Reason]:
 
 def readyz(request: Request) -> Response:
     """GET /readyz → 200, or 503 with the reasons. Alive is another question: see /healthz."""
-    why = [asdict(reason) for reason in reasons(box_of(request))]
-    body = {"status": "not ready" if why else "ready", "reasons": why}
+    why: list[shapes.NotReady] = [
+        {"code": reason.code, "message": reason.message} for reason in reasons(box_of(request))
+    ]
+    body: shapes.Readiness = {"status": "not ready" if why else "ready", "reasons": why}
     return JSONResponse(body, 503 if why else 200, headers={"Cache-Control": "no-store"})

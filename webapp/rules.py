@@ -7,6 +7,8 @@ from tasks.principals import Scope
 OPEN = (
     "/healthz",
     "/readyz",
+    "/openapi.json",
+    "/docs",
     "/login",
     "/logout",
     "/setup",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -12,9 +10,10 @@ from starlette.responses import JSONResponse, Response
 from tasks import store
 from tasks.actions import Box
 from tasks.errors import StenoboxError
+from webapp import shapes
 from webapp.api import box_of
 from webapp.bodies import read_json
-from webapp.resources import rfc3339
+from webapp.resources import stamp
 from webapp.submitters import name_of
 
 MOST_CHANGES = 500
@@ -51,7 +50,8 @@ def drain(request: Request) -> Response:
 def unload(request: Request) -> Response:
     """POST /api/v1/unload: the model leaves memory, unless something uses it; 202. The next job loads it again."""
     box_of(request).queue.unload()
-    return JSONResponse({"message": UNLOADING}, 202)
+    said: shapes.Said = {"message": UNLOADING}
+    return JSONResponse(said, 202)
 
 
 def list_changes(request: Request) -> Response:
@@ -59,11 +59,12 @@ def list_changes(request: Request) -> Response:
     limit = request.query_params.get("limit", "50")
     if not (limit.isascii() and limit.isdigit() and len(limit) <= 6 and 1 <= int(limit) <= MOST_CHANGES):
         raise StenoboxError("invalid_value", f"limit must be a number from 1 to {MOST_CHANGES}.", param="limit")
-    changes = [
-        {"at": rfc3339(change.at), "by": change.by, "name": change.name, "old": change.old, "new": change.new}
+    changes: list[shapes.Change] = [
+        {"at": stamp(change.at), "by": change.by, "name": change.name, "old": change.old, "new": change.new}
         for change in store.list_changes(box_of(request).database, int(limit))
     ]
-    return JSONResponse({"changes": changes})
+    found: shapes.Changes = {"changes": changes}
+    return JSONResponse(found)
 
 
 def _set_intake(request: Request, intake: str) -> Response:
@@ -72,7 +73,7 @@ def _set_intake(request: Request, intake: str) -> Response:
     return JSONResponse(_settings_json(box))
 
 
-def _settings_json(box: Box) -> dict[str, Any]:
+def _settings_json(box: Box) -> shapes.SettingsInForce:
     """`settings` can be sent back as it is. changed: those that a person has changed from their first value."""
     limits, choices = box.limits(), store.choices(box.database)
     settings = msgspec.structs.asdict(limits)

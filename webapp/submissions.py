@@ -18,6 +18,7 @@ from tasks.errors import StenoboxError
 from tasks.jobs import Job, JobKind
 from tasks.wishes import FIELDS
 from webapp.bodies import read_json
+from webapp.endpoints import check_names
 from webapp.submitters import asker_of, submitter_of
 from webapp.uploads import key_of
 
@@ -99,15 +100,14 @@ async def make(request: Request, box: Box, found: Submission) -> Job:
     return await run_in_threadpool(_source(found), box, found, sender)
 
 
+def fields_of(kind: JobKind) -> tuple[str, ...]:
+    """What the body of a submission of this kind may say."""
+    return (*SOURCES, *FIELDS[kind], "batch")
+
+
 def read(body: dict[str, Any], kind: JobKind = JobKind.TRANSCRIPTION) -> Submission:
     """Check the fields and their types. Raises StenoboxError unknown_field or invalid_value, with the field's name."""
-    fields = (*SOURCES, *FIELDS[kind], "batch")
-    for name in body:
-        if name not in fields:
-            known = ", ".join(fields)
-            raise StenoboxError(
-                "unknown_field", f"There is no field {name[:40]!r} here. There are: {known}.", param=name[:40]
-            )
+    check_names(body, fields_of(kind))
     try:
         return msgspec.convert(body | {"kind": kind}, Submission)
     except msgspec.ValidationError as error:

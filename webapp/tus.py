@@ -24,7 +24,7 @@ from tasks.actions import Box
 from tasks.errors import StenoboxError
 from tasks.resumable import Slice
 from tasks.store import Upload
-from webapp import errors
+from webapp import errors, shapes
 from webapp.api import box_of
 from webapp.bodies import media_type
 from webapp.resources import rfc3339
@@ -37,6 +37,7 @@ BYTES = "application/offset+octet-stream"
 PATIENCE_SECONDS = 5.0
 """A connection that has been silent for so long gives way to another for the same upload: it is likely dead."""
 METADATA_BYTES = 4096
+COLLECTION_METHODS, METHODS = ("POST", "OPTIONS"), ("GET", "HEAD", "PATCH", "POST", "DELETE", "OPTIONS")
 
 
 @dataclass
@@ -55,14 +56,14 @@ Holders = dict[str, _Holder]
 async def collection(request: Request) -> Response:
     """POST /api/v1/uploads begins an upload; OPTIONS tells what is possible."""
     if request.method == "OPTIONS":
-        return await run_in_threadpool(_abilities, box_of(request))
+        return await run_in_threadpool(_abilities, box_of(request), COLLECTION_METHODS)
     return await _answer(request, _begin)
 
 
 async def one(request: Request) -> Response:
     """/api/v1/uploads/{id}: HEAD how far it is; PATCH the next bytes; DELETE gives it up; GET the same as JSON."""
     if request.method == "OPTIONS":
-        return await run_in_threadpool(_abilities, box_of(request))
+        return await run_in_threadpool(_abilities, box_of(request), METHODS)
     method = request.method
     if method == "POST":  # for clients whose way knows neither PATCH nor DELETE
         method = request.headers.get("x-http-method-override", "").upper()
@@ -89,8 +90,9 @@ async def _answer(request: Request, does: Does, *, any_version: bool = False) ->
     return answer
 
 
-def _abilities(box: Box) -> Response:
+def _abilities(box: Box, methods: tuple[str, ...]) -> Response:
     headers = {
+        "Allow": ", ".join(methods),
         "Tus-Resumable": VERSION,
         "Tus-Version": VERSION,
         "Tus-Extension": EXTENSIONS,
@@ -154,7 +156,10 @@ async def _show(request: Request, box: Box) -> Response:
     upload = await _find(request, box)
     offset = await run_in_threadpool(resumable.offset, box, upload)
     open_ = resumable.receiving(upload)
-    found = {
+    links: shapes.UploadLinks = {"self": f"/api/v1/uploads/{upload.id}"}
+    if not open_:
+        links["job"] = f"/api/v1/jobs/{upload.id}"
+    found: shapes.Upload = {
         "id": upload.id,
         "offset": offset,
         "length": upload.length,
@@ -163,7 +168,7 @@ async def _show(request: Request, box: Box) -> Response:
         "metadata": _metadata(upload.metadata),
         "expires_at": rfc3339(upload.expires_at) if open_ else None,
         "job": None if open_ else upload.id,
-        "links": {"self": f"/api/v1/uploads/{upload.id}"} | ({} if open_ else {"job": f"/api/v1/jobs/{upload.id}"}),
+        "links": links,
     }
     return JSONResponse(found, headers={"Cache-Control": "no-store"})
 

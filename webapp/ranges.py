@@ -1,0 +1,43 @@
+"""Files in parts, as players ask for them: Starlette's ranges, with refusals in our one shape."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+
+from tasks.errors import StenoboxError
+from webapp import errors
+
+_SPAN = re.compile(r"\s*(\d{0,18})-(\d{0,18})\s*")
+
+
+def serve(request: Request, path: Path, media_type: str, headers: Mapping[str, str]) -> Response:
+    """The file, or the part of it that Range asks for. A Range that can't be understood is ignored, as HTTP says."""
+    spans, size = _spans(request.headers.get("range", "")), path.stat().st_size
+    if any(start >= size for start in _starts(spans, size)):
+        if "if-range" not in request.headers:
+            refusal = StenoboxError("unsatisfiable_range", f"There are {size:,} bytes, and none where this begins.")
+            answer = errors.as_json(refusal)
+            answer.headers["Content-Range"] = f"bytes */{size}"
+            return answer
+        spans = []
+    if not spans:
+        request.scope["headers"] = [pair for pair in request.scope["headers"] if pair[0].lower() != b"range"]
+    return FileResponse(path, media_type=media_type, headers=headers)
+
+
+def _spans(header: str) -> list[tuple[str, str]]:
+    """First and last byte of each part, "" where one isn't said; nothing for a header that makes no sense."""
+    unit, _, text = header.partition("=")
+    found = [_SPAN.fullmatch(part) for part in text.split(",")]
+    spans = [(match[1], match[2]) for match in found if match and (match[1] or match[2])]
+    sane = len(spans) == len(found) and all(not (a and b) or int(a) <= int(b) for a, b in spans)
+    return spans if sane and unit.strip().lower() == "bytes" else []
+
+
+def _starts(spans: list[tuple[str, str]], size: int) -> list[int]:
+    return [int(first) if first else max(0, size - int(last)) for first, last in spans]

@@ -23,6 +23,16 @@ _ADVICE = {
     "hung": "This recording may be what stops it: convert the file, or try another model.",
 }
 _CRASHED = "This recording may be what breaks it: convert the file, or try a smaller model."
+_MEMORY = "lower the limit of jobs at once, or give the box more memory."
+_ADVICE_WITHOUT_MODEL = {
+    "out_of_memory": _MEMORY.capitalize(),
+    "killed": f"If nobody did that by hand, the host may have run out of memory: {_MEMORY}",
+}
+_CRASHED_WITHOUT_MODEL = {
+    "decoder": "This file may be what breaks it: convert it to another form, such as MP3, and send that.",
+    "downloader": "What the site sends may be what breaks it: try it later, or download the recording yourself and "
+    "send the file.",
+}
 _HOW_OFTEN = {
     "out_of_memory": "ran out of memory",
     "killed": "was killed",
@@ -48,6 +58,8 @@ def smaller(now: int, usual: int) -> str:
 def of_death(death: ChildDied, stage: Stage) -> Cause:
     """Of a child that ended while it ran the job at that stage."""
     doing = _DOING[stage] if death.loaded else "loading the model"
+    if death.who == "downloader":
+        doing = "fetching the link"
     if death.deliberate:
         return Cause("engine_ended", "The engine had to be ended because of another recording that was in it.")
     match death.cause:
@@ -67,12 +79,18 @@ def of_gpu(error: StenoboxError, stage: Stage) -> Cause:
     return Cause("out_of_memory", f"{error.message[:-1]} while {_DOING[stage]}.", charged=True)
 
 
-def verdict(codes: Sequence[str], last: Cause) -> str:
-    """What a job says that is given up. codes: of its charged tries, the last one included."""
+def verdict(codes: Sequence[str], last: Cause, who: str = "engine") -> str:
+    """What a job says that is given up. codes: of its charged tries, the last one included; who: ended in that one."""
     counted = Counter(codes)
     times = [f"{_HOW_OFTEN.get(code, 'ended early')} {_times(n)}" for code, n in counted.items()]
     tried = f"Tried {_times(len(codes))}: the process that ran it {_and(times)}. " if len(codes) > 1 else ""
-    return f"{tried}{'At last: ' if tried else ''}{last.sentence} {_ADVICE.get(last.code, _CRASHED)}"
+    return f"{tried}{'At last: ' if tried else ''}{last.sentence} {_advice(last.code, who)}"
+
+
+def _advice(code: str, who: str) -> str:
+    if who in _CRASHED_WITHOUT_MODEL:
+        return _ADVICE_WITHOUT_MODEL.get(code, _CRASHED_WITHOUT_MODEL[who])
+    return _ADVICE.get(code, _CRASHED)
 
 
 def _beside(others: int) -> str:

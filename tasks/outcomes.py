@@ -65,7 +65,8 @@ class Outcomes:
                 sentence = f"Something went wrong inside Stenobox ({type(outcome).__name__}). The log has the details."
                 return partial(store.fail_if_owned, self._database, running.token, "internal", sentence, running.seen)
         if cause.charged:
-            return partial(self._charge, running, cause)
+            who = outcome.who if isinstance(outcome, ChildDied) else "engine"
+            return partial(self._charge, running, cause, who)
         return partial(store.requeue_if_owned, self._database, running.token, cause, running.seen)
 
     def _may_pass(self, running: Running) -> bool:
@@ -77,12 +78,13 @@ class Outcomes:
         logger.warning("job %s: waits until the data folder can be written", running.job.id)
         return True
 
-    def _charge(self, running: Running, cause: Cause) -> Job | None:
+    def _charge(self, running: Running, cause: Cause, who: str) -> Job | None:
         charged = [tried.cause or "" for tried in store.list_attempts(self._database, running.job.id) if tried.charged]
         metrics.died(cause.code)
         codes = [*charged[len(charged) - running.job.crashes :], cause.code]
+        final = causes.verdict(codes, cause, who)
         return store.requeue_crashed_if_owned(
-            self._database, running.token, cause.code, cause.sentence, running.seen, causes.verdict(codes, cause)
+            self._database, running.token, cause.code, cause.sentence, running.seen, final
         )
 
     def _stopped(self, reason: Reason, running: Running) -> Change:

@@ -38,6 +38,8 @@ class FakeHub:
     """Answer everything with this instead."""
     refuse: str = ""
     """Answer 500 for this file."""
+    stalls: int = 0
+    """So many answers with weights end in silence after a megabyte and a half; -1: all, and without a byte."""
     corrupt: bool = False
     """Serve the weights with one byte wrong, once."""
     asked: list[tuple[str, str, str | None]] = field(default_factory=list)
@@ -107,10 +109,17 @@ class FakeHub:
         if self.corrupt:
             self.corrupt = False
             data = bytes([data[0] ^ 1]) + data[1:]
-        return _body(request, data, {}, self.delay)
+        silent_from = None
+        if self.stalls and request.method == "GET":
+            silent_from = 0 if self.stalls < 0 else 6
+            self.stalls = max(self.stalls - 1, -1)
+        return _body(request, data, {}, self.delay, silent_from)
 
 
-def _body(request: Request, data: bytes, headers: dict[str, str], delay: float) -> Response:
+def _body(
+    request: Request, data: bytes, headers: dict[str, str], delay: float, silent_from: int | None = None
+) -> Response:
+    """silent_from: after so many pieces nothing more is sent, and the connection stays."""
     start, status, whole = 0, 200, len(data)
     if asked := request.headers.get("range"):
         start, status = int(asked.removeprefix("bytes=").partition("-")[0]), 206
@@ -120,7 +129,9 @@ def _body(request: Request, data: bytes, headers: dict[str, str], delay: float) 
         return Response(status_code=status, headers=headers)
 
     async def pieces() -> AsyncIterator[bytes]:
-        for at in range(start, whole, _PIECE):
+        for number, at in enumerate(range(start, whole, _PIECE)):
+            if number == silent_from:
+                await anyio.sleep_forever()
             yield data[at : at + _PIECE]
             await anyio.sleep(delay)
 

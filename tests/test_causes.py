@@ -44,6 +44,12 @@ DEATHS: list[tuple[ChildDied, Stage, str, str]] = [
         "The decoder was killed (SIGKILL) from outside while reading the file.",
     ),
     (
+        ChildDied("downloader", SIGSEGV),
+        Stage.DOWNLOAD,
+        "engine_crashed",
+        "The downloader crashed (SIGSEGV) while fetching the link.",
+    ),
+    (
         ChildDied("engine", SIGSEGV),
         Stage.TRANSCRIBE,
         "engine_crashed",
@@ -119,6 +125,23 @@ def test_a_job_that_is_given_up_says_how_often_and_what_to_do(codes: list[str], 
 )
 def test_what_to_do(code: str, advice: str) -> None:
     assert causes.verdict([code] * 3, Cause(code, "It ended.", True)).endswith(advice)
+
+
+@pytest.mark.parametrize(
+    ("who", "code", "advice"),
+    [
+        ("decoder", "engine_crashed", "convert it to another form, such as MP3, and send that."),
+        ("decoder", "out_of_memory", "Lower the limit of jobs at once, or give the box more memory."),
+        ("decoder", "killed", "run out of memory: lower the limit of jobs at once, or give the box more memory."),
+        ("downloader", "engine_crashed", "try it later, or download the recording yourself and send the file."),
+        ("downloader", "out_of_memory", "Lower the limit of jobs at once, or give the box more memory."),
+        ("downloader", "killed", "run out of memory: lower the limit of jobs at once, or give the box more memory."),
+    ],
+)
+def test_what_no_model_was_part_of_has_no_advice_about_models(who: str, code: str, advice: str) -> None:
+    said = causes.verdict([code] * 3, Cause(code, "It ended.", True), who)
+    assert said.endswith(advice)
+    assert "model" not in said
 
 
 def test_the_causes_that_the_store_knows_are_codes() -> None:

@@ -229,6 +229,7 @@ def test_a_child_that_dies_three_times_fails_the_job(bench: Bench) -> None:
     assert error is not None
     assert error.code == "engine_crashed"
     assert "downloader was killed" in error.message
+    assert error.message.endswith("try it later, or download the recording yourself and send the file.")
 
 
 def test_what_killed_a_downloader_is_not_held_against_the_recording(bench: Bench) -> None:

@@ -26,7 +26,7 @@ from tasks import children, models
 from tasks.config import Config
 from tasks.errors import StenoboxError
 from tasks.models import __main__ as child
-from tasks.models import downloads, library
+from tasks.models import downloads, library, transfer
 from tests.fake_hub import COMMIT, MAIN, FakeHub, files_of, serving
 
 TINY = models.CATALOGUE["tiny"]
@@ -273,9 +273,9 @@ class TestDownload:
     def test_progress_never_goes_back(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         sizes = iter([5, 3, 7, 12])
         told: list[int] = []
-        monkeypatch.setattr(downloads, "_TICK", 0)
-        monkeypatch.setattr(downloads, "_size", lambda folder: next(sizes, 12))
-        with downloads._reporting(tmp_path, 10, lambda done, total: told.append(done)):
+        monkeypatch.setattr(transfer, "_TICK", 0)
+        monkeypatch.setattr(transfer, "size", lambda folder: next(sizes, 12))
+        with transfer.watched(tmp_path, 10, lambda done, total: told.append(done), lambda: None):
             wait_for(lambda: told[-1:] == [7])
         assert told == [5, 7, 10]
 
@@ -448,6 +448,75 @@ class TestFetch:
             wait_for(lambda: bool(slow_hub.sent_from("model.bin")))
             parent.kill()
         wait_for(lambda: not alive(pid))
+
+    @pytest.fixture
+    def impatient(self, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+        """Children that notice after three seconds, which the hub beside us may need; their arguments."""
+        started: list[list[str]] = []
+
+        def spawn(module: str, *arguments: str, env: dict[str, str], **options: Any) -> subprocess.Popen[bytes]:
+            started.append(list(arguments))
+            code = "import sys; from tasks.models import __main__, transfer; transfer.STALL_SECONDS = 3; "
+            code += "sys.exit(__main__.main(sys.argv[1:]))"
+            return subprocess.Popen(
+                [sys.executable, "-c", code, *arguments], cwd=ROOT, env=env, start_new_session=True, **options
+            )
+
+        monkeypatch.setattr(children, "spawn", spawn)
+        return started
+
+    def test_a_hub_that_stops_sending_is_asked_again_and_goes_on(
+        self, config: Config, slow_hub: FakeHub, impatient: list[list[str]]
+    ) -> None:
+        slow_hub.delay, slow_hub.stalls = 0, 2
+        told: list[int] = []
+        folder = models.fetch(config, TINY, lambda done, total: told.append(done))
+        assert (folder / "model.bin").read_bytes() == slow_hub.repos[REPO]["model.bin"]
+        assert impatient == [["tiny"]] * 3
+        first, *more = slow_hub.sent_from("model.bin")
+        assert first is None
+        assert more == [f"bytes={2**20}-", f"bytes={2 * 2**20}-"]
+        assert told == sorted(told)
+
+    def test_one_that_sends_nothing_any_more_is_given_up(
+        self, config: Config, slow_hub: FakeHub, impatient: list[list[str]]
+    ) -> None:
+        slow_hub.delay, slow_hub.stalls = 0, 1
+
+        def silence(done: int, total: int) -> None:
+            slow_hub.stalls = -1
+
+        with pytest.raises(StenoboxError) as caught:
+            models.fetch(config, TINY, silence)
+        assert caught.value.code == "model_missing"
+        assert re.search(r"stopped sending after \d MB, which are kept", caught.value.message)
+        assert len(impatient) == 2  # the second one brought nothing
+        assert not models.ready(config, TINY)
+
+    def test_one_that_the_client_gives_up_stalls_too(
+        self, config: Config, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It waits ten seconds for a byte, six times."""
+        from huggingface_hub import constants
+
+        monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.2)
+        monkeypatch.setattr(time, "sleep", lambda seconds: None)
+        hub.stalls = -1
+        error = refusal(config, TINY)
+        assert isinstance(error, downloads.Stalled)
+        assert f"{hub.url} stopped sending" in error.message
+
+    def test_counting_a_hash_is_no_stall(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(transfer, "STALL_SECONDS", 0.0)
+        monkeypatch.setattr(transfer, "_TICK", 0.001)
+        looked, stalled = [], []
+        monkeypatch.setattr(transfer, "size", lambda folder: looked.append(folder) or 5)
+        with transfer.watched(tmp_path, 10, lambda done, total: None, lambda: stalled.append(True)) as receiving:
+            wait_for(lambda: len(looked) > 5)
+            assert stalled == []
+            with receiving:
+                wait_for(lambda: stalled)
+        assert stalled == [True]
 
     def test_child_that_says_nothing(self, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(children.sys, "executable", shutil.which("true"))

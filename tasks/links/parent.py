@@ -95,7 +95,7 @@ def fetch(
     Raises StenoboxError with a code of links.ADVICE, too_large, too_long, timed_out, disk_full or
     storage_failing.
     """
-    task, about = _task("fetch", url, terms, most=2), None
+    task, about, kills = _task("fetch", url, terms, most=2), None, children.KillWatch()
     with _child(task, folder, FETCH_SECONDS, STILL_SECONDS) as (process, answers):
         on_start(process)
         for answer in answers:
@@ -103,10 +103,11 @@ def fetch(
                 on_progress(Progress(**answer["progress"]))
             elif "fetched" in answer:
                 about = answer["fetched"]
+            kills.look()
     if about is not None:
         path = folder / "media"
         return Fetched(path, path.stat().st_size, about)
-    raise children.ChildDied("downloader", children.ending(process.returncode))
+    raise children.ChildDied("downloader", children.ending(process.returncode), kills.cause(process.returncode))
 
 
 def look(url: str, terms: Terms) -> Preview:

@@ -13,14 +13,15 @@ from tasks import config as configuration
 from tasks.config import Config
 from tasks.errors import StenoboxError
 from tasks.models.catalogue import CATALOGUE, Aligner, Model
-from tasks.models.downloads import download, hub_environment
+from tasks.models.downloads import Stalled, download, hub_environment
 from tasks.models.library import aligner, find
 
 
 def main(arguments: list[str]) -> int:
     """Fetch the model (or `aligner:LANGUAGE`) named in arguments, with the configuration of the environment.
 
-    Prints {"done": bytes, "total": bytes} as it goes, then {"ready": folder} or {"error": {code, message}}.
+    Prints {"done": bytes, "total": bytes} as it goes, then {"ready": folder} or {"error": {code, message,
+    stalled}}, stalled where another try may go on.
     """
     children.die_with_parent()
     logs.begin("download")
@@ -30,12 +31,22 @@ def main(arguments: list[str]) -> int:
     config = configuration.from_env()
     os.environ.update(hub_environment(config))
     try:
-        path = download(config, _parse(config, options.name), lambda done, total: _say(done=done, total=total))
+        what = _parse(config, options.name)
+        path = download(config, what, lambda done, total: _say(done=done, total=total), _give_up)
     except StenoboxError as error:
-        _say(error={"code": error.code, "message": error.message})
+        _say_error(error)
         return 1
     _say(ready=str(path))
     return 0
+
+
+def _give_up(stalled: Stalled) -> None:
+    _say_error(stalled)
+    os._exit(1)  # another thread waits for bytes that don't come
+
+
+def _say_error(error: StenoboxError) -> None:
+    _say(error={"code": error.code, "message": error.message, "stalled": isinstance(error, Stalled)})
 
 
 def _say(**line: Any) -> None:

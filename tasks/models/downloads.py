@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,13 +21,11 @@ from tasks.config import Config
 from tasks.errors import StenoboxError
 from tasks.models.catalogue import Aligner, Model
 from tasks.models.library import PARTIAL, folder, place
+from tasks.models.transfer import OnProgress, size, watched
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
     from huggingface_hub.hf_api import RepoSibling
-
-OnProgress = Callable[[int, int], None]
-"""Called with (bytes done, bytes in all)."""
 
 RECORD = "stenobox.json"
 """In a downloaded folder: the repository, the commit and the sizes of what was fetched."""
@@ -43,7 +40,6 @@ _ALIGNER_FILES = (
     "vocab.json",
 )
 _SPARE = 256 * 1024**2  # bytes that the rest of the box needs to go on working
-_TICK = 0.25  # seconds between two looks at how much has arrived
 _CHUNK = 1024**2  # bytes; the Hub client's own 10 MiB make a jumpy bar, and a kill would lose up to that much
 
 
@@ -60,12 +56,22 @@ def hub_environment(config: Config) -> dict[str, str]:
     }
 
 
-def download(config: Config, what: Model | Aligner, on_progress: OnProgress | None = None) -> Path:
+class Stalled(StenoboxError):
+    """The Hub stopped sending. What has come is kept, and another try goes on there."""
+
+
+OnStall = Callable[[Stalled], None]
+
+
+def download(
+    config: Config, what: Model | Aligner, on_progress: OnProgress | None = None, on_stall: OnStall = lambda _: None
+) -> Path:
     """Download it into the data folder, unless it is there already. Returns its folder.
 
     Meant for a process of its own: see `fetch`. Two processes that want the same model download it once, and both
-    report its progress. on_progress is called from a second thread.
-    Raises StenoboxError model_missing, disk_full or storage_failing.
+    report its progress. on_progress is called from a second thread, as is on_stall when nothing comes any more: it has
+    to end the process, since nothing else ends a read that waits.
+    Raises StenoboxError model_missing, disk_full or storage_failing; Stalled where the client noticed it itself.
     """
     here = folder(config, what)
     if here is not None:
@@ -77,8 +83,8 @@ def download(config: Config, what: Model | Aligner, on_progress: OnProgress | No
     partial = target.with_name(target.name + PARTIAL)
     about = what.megabytes * 1_000_000
     try:
-        with _lock(config, what, lambda: report(min(_size(partial), about), about)):
-            return folder(config, what) or _download(config, what, partial, report)
+        with _lock(config, what, lambda: report(min(size(partial), about), about)):
+            return folder(config, what) or _download(config, what, partial, report, on_stall)
     except OSError as error:
         raise _explain(config, what, error) from error
 
@@ -103,7 +109,7 @@ def _lock(config: Config, what: Model | Aligner, waiting: Callable[[], None]) ->
         lock.release()
 
 
-def _download(config: Config, what: Model | Aligner, partial: Path, on_progress: OnProgress) -> Path:
+def _download(config: Config, what: Model | Aligner, partial: Path, on_progress: OnProgress, on_stall: OnStall) -> Path:
     """With the lock held. Not snapshot_download: when the network fails halfway it returns the folder as if it were
     whole (0.36.2), and it tells files, not bytes."""
     from huggingface_hub import HfApi, constants, hf_hub_download
@@ -123,19 +129,20 @@ def _download(config: Config, what: Model | Aligner, partial: Path, on_progress:
         raise missing(config, what, f"{what.repo} doesn't hold the files of such a model")
     total = sum(file.size or 0 for file in files.values())
     free = shutil.disk_usage(partial).free
-    if free < total - _size(partial) + _SPARE:
+    if free < total - size(partial) + _SPARE:
         raise StenoboxError(
             "disk_full",
             f"There isn't enough room for the model {what.key}: it needs {_megabytes(total + _SPARE)} with some to "
             f"spare, and {config.models} has {_megabytes(free)} left. Free some space and try again.",
         )
-    with _reporting(partial, total, on_progress):
+    with watched(partial, total, on_progress, lambda: on_stall(_stalled(config, what))) as receiving:
         # Smallest first: a repository that turns out wrong is found out before the gigabytes.
         for name in sorted(files, key=lambda name: files[name].size or 0):
-            path = Path(
-                hf_hub_download(what.repo, name, revision=info.sha, local_dir=partial, endpoint=endpoint, token=False)
-            )
-            _check(config, what, path, files[name])
+            with receiving:
+                path = hf_hub_download(
+                    what.repo, name, revision=info.sha, local_dir=partial, endpoint=endpoint, token=False
+                )
+            _check(config, what, Path(path), files[name])
     record = {"repo": what.repo, "revision": info.sha, "files": {name: file.size for name, file in files.items()}}
     (partial / RECORD).write_text(json.dumps(record, indent=1))
     return _finish(partial, target, {*files, RECORD})
@@ -188,40 +195,6 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-@contextmanager
-def _reporting(partial: Path, total: int, on_progress: OnProgress) -> Iterator[None]:
-    """Tells how the folder grows, each change once, and the whole at the end if all went well. Looking at the folder
-    instead of at a progress bar counts what an earlier try left, too."""
-    stop = threading.Event()
-
-    def watch() -> None:
-        last = -1
-        while not stop.is_set():
-            done = max(last, min(_size(partial), total))  # a file that is just being moved isn't seen
-            if done not in (last, total):
-                on_progress(done, total)
-            last = done
-            stop.wait(_TICK)
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-    on_progress(total, total)
-
-
-def _size(path: Path) -> int:
-    """Bytes in a folder that another thread or process is filling."""
-    size = 0
-    for entry in path.rglob("*"):
-        with suppress(OSError):
-            size += entry.stat().st_size if entry.is_file() else 0
-    return size
-
-
 def _explain(config: Config, what: Model | Aligner, error: OSError) -> StenoboxError:
     """Every error of the Hub client and of requests is an OSError."""
     import requests
@@ -234,6 +207,8 @@ def _explain(config: Config, what: Model | Aligner, error: OSError) -> StenoboxE
         return missing(config, what, "downloads are switched off by HF_HUB_OFFLINE")
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return missing(config, what, f"{host} answered {error.response.status_code} {error.response.reason}")
+    if isinstance(error, requests.RequestException) and "Read timed out" in str(error):
+        return _stalled(config, what)
     if isinstance(error, requests.RequestException):
         return missing(config, what, f"there is no network, or {host} can't be reached")
     if refusal := disk.refusal(error):
@@ -244,6 +219,14 @@ def _explain(config: Config, what: Model | Aligner, error: OSError) -> StenoboxE
             f"The model {what.key} can't be put into {config.models} ({error.strerror}). Look at the disk of this box.",
         )
     return missing(config, what, f"{error}")
+
+
+def _stalled(config: Config, what: Model | Aligner) -> Stalled:
+    host = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    target = place(config, what)
+    came = _megabytes(size(target.with_name(target.name + PARTIAL)))
+    reason = f"{host} stopped sending after {came}, which are kept, so that another try goes on there"
+    return Stalled("model_missing", missing(config, what, reason).message)
 
 
 def missing(config: Config, what: Model | Aligner, reason: str) -> StenoboxError:

@@ -26,6 +26,7 @@ from pysqlite3 import dbapi2 as sqlite
 from tasks import __version__, media
 from tasks.config import Config
 from tasks.db import SCHEMA, open_database, prepare_data_folder
+from tasks.errors import CommandError
 from tasks.jobs import is_id
 from tasks.recovery import take_data_folder
 
@@ -34,7 +35,7 @@ _NAME = re.compile(r"source|[0-9a-f]{32}\.json")
 _ACTIVE = ("queued", "running")
 
 
-class BackupError(Exception):
+class BackupError(CommandError):
     """It can't be done; the sentence says why and what to do."""
 
 

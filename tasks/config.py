@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
-import platformdirs
 from msgspec import Meta
 
 from tasks import platforms
@@ -164,7 +163,10 @@ def from_env(env: Mapping[str, str] | None = None) -> Config:
         given = (name for name in (variable, _FALLBACKS.get(field, variable)) if env.get(name, "").strip())
         if name := next(given, None):
             values[field] = _convert(field, name, env[name].strip())
-    values.setdefault("data", Path(platformdirs.user_data_dir("stenobox", appauthor=False)))
+    if "data" not in values:
+        import platformdirs  # every process of a box is told its folder
+
+        values["data"] = Path(platformdirs.user_data_dir("stenobox", appauthor=False))
     platform = platforms.find(env)
     values["hosts"] = ",".join((*_split(values.get("hosts", "")), *platform.hosts))
     values.setdefault("proxies", ",".join(platform.proxies))

@@ -99,6 +99,10 @@ KINDS: dict[str, Kind] = {
 }
 
 
+class CommandError(Exception):
+    """What a command was told can't be done; the sentence says why and what to do."""
+
+
 class StenoboxError(Exception):
     """A refusal or a failure with a code from KINDS and a sentence for a person.
 

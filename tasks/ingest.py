@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from urllib.parse import unquote, urlsplit
 
-from tasks import batches, egress, fetching, links, repeats, store
+from tasks import batches, egress, links, repeats, store
 from tasks.actions import Box
 from tasks.capacity import Request
 from tasks.children import ChildDied
@@ -84,8 +84,10 @@ def look(box: Box, url: str) -> links.Preview:
         raise StenoboxError(
             "links_busy", "Other links are being looked into. Try again in a few seconds.", retry_after=5
         )
+    from tasks.fetching import terms  # of the worker, with all that a worker needs
+
     try:
-        return links.look(url, fetching.terms(box.config, box.limits()))
+        return links.look(url, terms(box.config, box.limits()))
     except ChildDied as death:
         sentence = f"Looking into this link ended early: {death}. Try again, or send the file."
         raise StenoboxError("internal", sentence) from None

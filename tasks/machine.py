@@ -11,11 +11,12 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
-
-import psutil
+from typing import TYPE_CHECKING, TypeVar
 
 from tasks.config import ConfigError
+
+if TYPE_CHECKING:
+    import psutil
 
 _T = TypeVar("_T")
 
@@ -79,8 +80,8 @@ class Pressure:
 
 def memory(environment: Mapping[str, str] = os.environ, root: Path = Path("/")) -> Memory:
     """Limits and use of memory. root: where proc and sys are, for tests."""
-    host = psutil.virtual_memory()
-    bounds = [Bound("physical memory", host.total)]
+    total, available = host_memory()
+    bounds = [Bound("physical memory", total)]
     for variable in OPERATORS:
         text = environment.get(variable, "").strip()
         if text.isdigit() and int(text):
@@ -90,15 +91,14 @@ def memory(environment: Mapping[str, str] = os.environ, root: Path = Path("/")) 
     used = working_set(limit.folder) if limit.folder else None
     if used is None:
         # An operator's number is what this box may take of a larger machine, whatever else fills that.
-        used = _resident() if limit.name in OPERATORS else host.total - host.available
+        used = _resident() if limit.name in OPERATORS else total - available
     return Memory(tuple(bounds), used)
 
 
 def cpus(environment: Mapping[str, str] = os.environ, root: Path = Path("/"), stated: int = 0) -> Cpus:
     """CPUs, rounded down, at least one. stated: the operator's own number, 0 for none."""
-    process = psutil.Process()
-    affinity = process.cpu_affinity() if hasattr(process, "cpu_affinity") else None  # macOS has none
-    bounds = [Bound("CPUs of the machine", psutil.cpu_count() or 1)]
+    affinity = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None  # macOS has none
+    bounds = [Bound("CPUs of the machine", os.cpu_count() or 1)]
     if affinity:
         bounds.append(Bound("CPU affinity", len(affinity)))
     if stated:
@@ -115,7 +115,21 @@ def cpus(environment: Mapping[str, str] = os.environ, root: Path = Path("/"), st
 
 def pressure(root: Path = Path("/")) -> Pressure:
     """What the kernel says about memory now."""
+    import psutil
+
     return Pressure(_stalled(root), psutil.swap_memory().used, oom_kills(root))
+
+
+def host_memory(root: Path = Path("/")) -> tuple[int, int]:
+    """Bytes that the machine has, and that are available on it. Read here where it takes two lines, since psutil makes
+    the web process a megabyte larger."""
+    found = _kilobytes(root / "proc/meminfo")
+    if {"MemTotal", "MemAvailable"} <= found.keys():
+        return found["MemTotal"] * 1024, min(found["MemAvailable"], found["MemTotal"]) * 1024
+    import psutil  # macOS
+
+    host = psutil.virtual_memory()
+    return host.total, host.available
 
 
 def oom_kills(root: Path = Path("/")) -> int:
@@ -130,6 +144,8 @@ def oom_kills(root: Path = Path("/")) -> int:
 
 def cpu_seconds() -> float:
     """CPU time that all processes of this box have used, those that have ended included."""
+    import psutil
+
     return sum(
         times.user + times.system + getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
         for times in _of_box(psutil.Process.cpu_times)
@@ -137,11 +153,15 @@ def cpu_seconds() -> float:
 
 
 def _resident() -> int:
+    import psutil
+
     return sum(info.rss for info in _of_box(psutil.Process.memory_info))
 
 
 def _of_box(ask: Callable[[psutil.Process], _T]) -> list[_T]:
     """The answers of this process and those below it; of the supervisor and all below it where there is one."""
+    import psutil
+
     parent, top = os.getppid(), psutil.Process()
     if os.environ.get("STENOBOX_PARENT") == str(parent):
         top = psutil.Process(parent)
@@ -216,6 +236,12 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
                 yield folder
             folder = folder.parent
         yield top
+
+
+def _kilobytes(path: Path) -> dict[str, int]:
+    """Lines of "name: number kB"."""
+    lines = (line.split() for line in _read(path).splitlines())
+    return {line[0].rstrip(":"): int(line[1]) for line in lines if len(line) == 3 and line[1].isdigit()}
 
 
 def _numbers(path: Path) -> dict[str, float]:

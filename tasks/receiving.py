@@ -45,7 +45,7 @@ class Receiving:
     digest: Any = field(default_factory=hashlib.sha256)
     adopted: bool = False
 
-    def write(self, data: bytes | bytearray) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         """Blocks on the disk. Raises StenoboxError too_large or disk_full."""
         if self.part.size + len(data) > self.limits.max_bytes:
             raise too_large(self.limits)

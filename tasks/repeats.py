@@ -86,7 +86,7 @@ class Repeat:
             self._bytes = job.source.bytes
         self._check(size or 0)
 
-    def write(self, data: bytes | bytearray) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         self.size += len(data)
         self._check(self.size)
         self._digest.update(data)

@@ -94,7 +94,7 @@ class Slice:
     def size(self) -> int:
         return self.target.part.size
 
-    def write(self, data: bytes | bytearray) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         """Raises StenoboxError too_large, disk_full."""
         length = self.upload.length
         if length is not None and self.size + len(data) > length:

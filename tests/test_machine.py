@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import time
-from collections import namedtuple
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +26,9 @@ Tree = dict[str, str]
 @pytest.fixture(autouse=True)
 def host(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host of 64 GiB and 16 CPUs, a quarter of its memory in use."""
-    memory = namedtuple("memory", "total available")
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory(HOST, HOST * 3 // 4))
-    monkeypatch.setattr(psutil, "cpu_count", lambda: 16)
-    monkeypatch.setattr(psutil.Process, "cpu_affinity", lambda self: list(range(16)), raising=False)
+    monkeypatch.setattr(machine, "host_memory", lambda: (HOST, HOST * 3 // 4))
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)), raising=False)
 
 
 def plant(root: Path, tree: Tree) -> Path:
@@ -255,15 +253,15 @@ def test_cpus_are_rounded_down_but_never_to_none(tmp_path: Path, tree: Tree, cou
 
 def test_affinity_and_the_operators_number_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert machine.cpus({}, tmp_path, stated=3).count == 3
-    monkeypatch.setattr(psutil.Process, "cpu_affinity", lambda self: [0, 5], raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 5}, raising=False)
     found = machine.cpus({}, tmp_path, stated=3)
     assert found.count == 2
     assert [bound.name for bound in found.bounds] == ["CPUs of the machine", "CPU affinity", "STENOBOX_CPUS"]
 
 
 def test_a_system_without_affinity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(psutil.Process, "cpu_affinity")  # macOS
-    monkeypatch.setattr(psutil, "cpu_count", lambda: None)
+    monkeypatch.delattr(os, "sched_getaffinity")  # macOS
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert machine.cpus({}, tmp_path).count == 1
 
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 from tasks import __version__, children, devices, logs, machine, metrics
 from tasks import models as models_here
-from tasks.backup import BackupError
 from tasks.config import KEY, PASSWORD, VARIABLES, Config, ConfigError, from_env
 from tasks.db import SchemaError, open_database, prepare_data_folder
-from tasks.errors import StenoboxError
-from tasks.queue import Queue
+from tasks.errors import CommandError, StenoboxError
 from tasks.recovery import AlreadyRunning, take_data_folder
+from webapp import light
 from webapp.keys_cli import key_options, run_keys
 from webapp.password_cli import password_options, prepare_doors, run_password, take_password
+
+if TYPE_CHECKING:
+    import argparse
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command. Returns the exit status: 0 done, 1 failed, 2 wrong usage or configuration."""
     os.umask(0o077)  # what this program writes is nobody else's business
     password = take_password()
-    options = _parser().parse_args(arguments)
+    options = _options(sys.argv[1:] if arguments is None else arguments)
     logs.begin(options.command)
     try:
         config = from_env()
@@ -38,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _say(str(error), 2, options.command)
     except StenoboxError as error:
         return _say(error.message, 1, options.command)
-    except (SchemaError, AlreadyRunning, BackupError) as error:
+    except (SchemaError, AlreadyRunning, CommandError) as error:
         return _say(str(error), 1, options.command)
     except KeyboardInterrupt:
         return _say("stopped", 130, options.command)
@@ -56,7 +59,15 @@ def _check(config: Config) -> None:
         raise ConfigError(f"{sentence} For example: STENOBOX_MODEL=small") from None
 
 
+def _options(arguments: list[str]) -> argparse.Namespace | SimpleNamespace:
+    if arguments == ["web"]:  # as the supervisor starts it: what reads a command line is half a megabyte
+        return SimpleNamespace(run=web, command="web")
+    return _parser().parse_args(arguments)
+
+
 def _parser() -> argparse.ArgumentParser:
+    import argparse
+
     parser = argparse.ArgumentParser(
         prog="stenobox",
         description="A transcription box. Without a command it serves the web page and runs jobs.",
@@ -125,6 +136,7 @@ def bench_options(command: argparse.ArgumentParser) -> None:
 
 
 def serve(config: Config, options: argparse.Namespace) -> int:
+    from tasks.queue import Queue
     from webapp.standin import wait_until_writable
     from webapp.supervisor import PortTaken, address, become_supervisor, check_port
 
@@ -152,8 +164,9 @@ def serve(config: Config, options: argparse.Namespace) -> int:
 
 
 def web(config: Config, options: argparse.Namespace) -> int:
-    from webapp.app import create_app
-    from webapp.server import Server
+    with light.imports():
+        from webapp.app import create_app
+        from webapp.server import Server
 
     children.die_with_parent(expendable=False)
     metrics.begin(config)

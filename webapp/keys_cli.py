@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from tasks.access import Access
 from tasks.config import Config
@@ -14,6 +14,9 @@ from tasks.db import open_database
 from tasks.errors import StenoboxError
 from tasks.principals import Scope
 from tasks.store import Key
+
+if TYPE_CHECKING:
+    import argparse
 
 _UNITS = {"h": 1 / 24, "d": 1.0, "w": 7.0, "y": 365.0}
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
-import getpass
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from tasks import passwords
 from tasks.access import Access
@@ -13,6 +12,9 @@ from tasks.config import LOOPBACK, PASSWORD, Config
 from tasks.db import Database, open_database
 from tasks.errors import StenoboxError
 from tasks.logins import INVITATION_SECONDS, Logins
+
+if TYPE_CHECKING:
+    import argparse
 
 
 def password_options(command: argparse.ArgumentParser) -> None:
@@ -77,6 +79,8 @@ def link(config: Config, token: str) -> str:
 def _ask() -> str:
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\r\n")
+    import getpass
+
     first = getpass.getpass("New password: ")
     if fault := passwords.fault(first):
         raise StenoboxError("invalid_value", fault)

@@ -8,7 +8,8 @@ import socket
 import time
 from types import FrameType
 
-import uvicorn
+import uvicorn.config
+import uvicorn.server
 from starlette.applications import Starlette
 
 from tasks.config import Config
@@ -40,13 +41,13 @@ class _NoAlarm(logging.Filter):
         return True
 
 
-class Server(uvicorn.Server):
+class Server(uvicorn.server.Server):
     """On SIGTERM or SIGINT, once or five times, it stays for as long as the worker needs to put its jobs back: people
     and load balancers are told what is happening instead of being refused a connection."""
 
     def __init__(self, config: Config, app: Starlette) -> None:
         super().__init__(
-            uvicorn.Config(
+            uvicorn.config.Config(
                 app,
                 host=config.host,
                 port=config.port,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -18,7 +19,7 @@ STALL_SECONDS = 60.0
 LEAST_RATE = 1000
 """Bytes a second below which a sender is as good as silent: slower than any speech codec, so no call would bear it."""
 REFILL_SECONDS = 1.0
-PIECE_BYTES = 1024 * 1024
+PIECE_BYTES = 512 * 1024
 """Bytes gathered before each write."""
 
 
@@ -72,27 +73,56 @@ class Pace:
         return swallowed
 
 
-async def pour(request: Request, take: Callable[[bytearray], None], heard: Callable[[], None] | None = None) -> None:
+class Piece:
+    """Bytes that have come and are not written yet, PIECE_BYTES at most. Its memory serves the next piece too, and is
+    the kernel's again once the body has come: taken from the heap, it would leave holes there for good."""
+
+    def __init__(self) -> None:
+        self._memory = memoryview(mmap.mmap(-1, PIECE_BYTES))
+        self._used = 0
+
+    @property
+    def full(self) -> bool:
+        return self._used == len(self._memory)
+
+    def add(self, data: bytes | memoryview) -> memoryview:
+        """Take as much as there is room for. Returns the rest."""
+        view = memoryview(data)
+        fits = view[: len(self._memory) - self._used]
+        self._memory[self._used : self._used + len(fits)] = fits
+        self._used += len(fits)
+        return view[len(fits) :]
+
+    def drain(self) -> memoryview:
+        """What is here, to be written before more is added."""
+        used, self._used = self._used, 0
+        return self._memory[:used]
+
+
+async def pour(request: Request, take: Callable[[memoryview], None], heard: Callable[[], None] | None = None) -> None:
     """Give the body to take, which blocks and is called in a thread, in pieces of about PIECE_BYTES.
 
     heard: called whenever something has come. Raises what take raises, StenoboxError stalled, and ClientDisconnect;
     what came before those was taken.
     """
-    piece = bytearray()
+    piece = Piece()
     try:
         with Pace() as pace:
             async for chunk in request.stream():
                 pace.came(len(chunk))
                 if heard is not None:
                     heard()
-                piece += chunk
-                if len(piece) >= PIECE_BYTES:
-                    full, piece = piece, bytearray()
+                rest = piece.add(chunk)
+                while piece.full:
                     with pace.standing():
-                        await run_in_threadpool(take, full)
+                        await run_in_threadpool(take, piece.drain())
+                    rest = piece.add(rest)
     except (ClientDisconnect, StenoboxError):
-        if piece:
-            await run_in_threadpool(take, piece)
+        await _take_rest(piece, take)
         raise
-    if piece:
-        await run_in_threadpool(take, piece)
+    await _take_rest(piece, take)
+
+
+async def _take_rest(piece: Piece, take: Callable[[memoryview], None]) -> None:
+    if data := piece.drain():
+        await run_in_threadpool(take, data)

@@ -19,7 +19,7 @@ _PROGRAM = """
 [program:{name}]
 command={python} -P -m webapp.cli {name}
 directory=/
-environment=STENOBOX_PARENT="{pid}",MALLOC_ARENA_MAX="2",PYTHONUNBUFFERED="1"
+environment=STENOBOX_PARENT="{pid}",MALLOC_ARENA_MAX="1",PYTHONUNBUFFERED="1"
 autorestart=true
 startsecs=1
 startretries=1000000

@@ -163,7 +163,7 @@ class _Reader:
         self._field: str | None = None
         self._text = bytearray()
         self._upload: Upload | None = None
-        self._piece = bytearray()
+        self._piece = streams.Piece()
         self._ended = False
 
     def _callbacks(self) -> Any:
@@ -203,9 +203,10 @@ class _Reader:
     async def _on(self, event: str, data: bytes) -> None:
         match event:
             case "part_data" if self._upload is not None:
-                self._piece += data
-                if len(self._piece) >= streams.PIECE_BYTES:
+                rest = self._piece.add(data)
+                while self._piece.full:
                     await self._write(self._upload)
+                    rest = self._piece.add(rest)
             case "part_data":
                 self._text += data
                 if len(self._text) > FIELD_BYTES:
@@ -262,8 +263,7 @@ class _Reader:
         self._form.uploads.append(self._upload)
 
     async def _write(self, upload: Upload) -> None:
-        piece, self._piece = self._piece, bytearray()
-        await run_in_threadpool(upload.receiving.write, piece)
+        await run_in_threadpool(upload.receiving.write, self._piece.drain())
 
 
 def _malformed() -> StenoboxError:

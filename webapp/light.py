@@ -1,0 +1,33 @@
+"""What the web process does without: parts that its libraries bring along for uses which aren't ours."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+from pysqlite3 import dbapi2
+
+
+@contextmanager
+def imports() -> Iterator[None]:
+    """While the web's own modules are imported for the first time, by the process that is nothing but the web."""
+    stand_ins = {
+        # Imported by uvicorn's package, which wants to be a command; with it click, 1.3 MB.
+        "uvicorn.main": _module("uvicorn.main", Server=None, main=None, run=None),
+        # Huey's default, which `tasks.queue` replaces: a second SQLite, 1 MB.
+        "sqlite3": dbapi2,
+    }
+    given = {name: module for name, module in stand_ins.items() if sys.modules.setdefault(name, module) is module}
+    try:
+        yield
+    finally:
+        for name in given:  # whoever means them later gets the real ones
+            del sys.modules[name]
+
+
+def _module(name: str, **values: object) -> ModuleType:
+    module = ModuleType(name)
+    vars(module).update(values)
+    return module

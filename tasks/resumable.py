@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 SILENCE_SECONDS = 3600.0
 """How long an upload keeps its place without a byte: a train's tunnel or a laptop's lunch, not a night."""
+EMPTY_SECONDS = 600.0
+"""The same before its first byte: a page that was closed, or a client that only tries, shuts nobody out for longer."""
 REMEMBERED_SECONDS = 86_400.0
 """How much longer it is known that there was one: its client is told so, instead of that there never was."""
 HASHES = ("sha1", "sha256", "sha512", "md5")
@@ -43,7 +45,7 @@ def begin(
     if length == 0:
         raise StenoboxError("empty_file", "The file is empty. Choose another one.", param="Upload-Length")
     source = Source("upload", clean_name(name), length)
-    job_id = box.admit(source, submitter, asker, plan=Plan(*plan, expires_at=time.time() + SILENCE_SECONDS))
+    job_id = box.admit(source, submitter, asker, plan=Plan(*plan, expires_at=time.time() + EMPTY_SECONDS))
     try:
         batches.enter_job(box, job_id, batch)
         with media.Part(box.config, job_id):
@@ -147,7 +149,8 @@ def receive(box: Box, upload: Upload, hash_name: str | None = None) -> Iterator[
                 part.sync()
                 if found.size == start + found.came:
                     box.digests[upload.id] = (found.size, target.digest)
-            store.note_upload(box.database, upload.id, verified_to=None, expires_at=time.time() + SILENCE_SECONDS)
+            keeps = SILENCE_SECONDS if found.size else EMPTY_SECONDS
+            store.note_upload(box.database, upload.id, verified_to=None, expires_at=time.time() + keeps)
 
 
 def tell_length(box: Box, upload: Upload, length: int) -> None:
@@ -204,7 +207,7 @@ def drop(box: Box, upload: Upload) -> None:
 def sweep(box: Box, moving: set[str]) -> None:
     """Give places of silent uploads back. moving: ids of those that bytes arrive for."""
     for upload_id in store.expire(box.database, time.time(), moving):
-        logger.info("upload %s: nothing came for an hour; its place is free again", upload_id)
+        logger.info("upload %s: nothing came for too long; its place is free again", upload_id)
         media.remove(box.config, upload_id)
         box.digests.pop(upload_id, None)
         box.lookout.forget()

@@ -344,6 +344,18 @@ def test_a_silent_upload_gives_its_place_back_and_one_that_moves_does_not(server
     assert ask(server, "HEAD", silent).status_code == 404
 
 
+def test_an_upload_without_its_first_byte_keeps_its_place_for_minutes_only(server: Live) -> None:
+    def left(path: str) -> float:
+        return resumable.find(server.box, path.rpartition("/")[2]).expires_at - time.time()
+
+    only_begun, path = begin(server, 100), begin(server, 100)
+    assert left(only_begun) <= resumable.EMPTY_SECONDS
+    assert patch(server, path, 0, b"").status_code == 204
+    assert left(path) <= resumable.EMPTY_SECONDS
+    assert patch(server, path, 0, b"x").status_code == 204
+    assert left(path) > resumable.EMPTY_SECONDS
+
+
 def test_an_upload_that_moves_for_long_is_not_silent(server: Live) -> None:
     path = begin(server, 100)
     upload = resumable.find(server.box, path.rpartition("/")[2])

@@ -38,7 +38,7 @@ from tasks.db import open_database
 from tasks.errors import StenoboxError
 from tasks.principals import OPERATOR
 from tasks.queue import Queue
-from webapp import streams
+from webapp import streams, uploads
 from webapp.uploads import read_form
 
 SUBMIT = "/api/v1/transcriptions"
@@ -427,6 +427,27 @@ def test_any_bytes_are_a_form_or_a_refusal(roomy: Box, body: bytes) -> None:
     outcome = read(roomy, [body])
     assert isinstance(outcome, tuple) or outcome in ("invalid_request", "unknown_field", "missing_file")
     assert list(roomy.config.media.iterdir()) == []
+
+
+def test_a_form_holds_so_many_files_and_none_is_taken_of_more(roomy: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "MOST_FILES", 3)
+    most = file_part() * 3
+    assert len(read(roomy, [most + END])[1]) == 3
+    assert read(roomy, [most + file_part() + END]) == "invalid_request"
+    assert list(roomy.config.media.iterdir()) == []
+
+
+def test_what_comes_after_a_form_is_left_unread_only_up_to_a_limit(roomy: Box) -> None:
+    form, noise = file_part() + END, b"x" * 1000
+    assert len(read(roomy, [form, *[noise] * 80])[1]) == 1
+    assert read(roomy, [form, *[noise] * 90]) == "invalid_request"
+    assert list(roomy.config.media.iterdir()) == []
+
+
+def test_all_headers_of_a_part_together_have_a_limit(roomy: Box) -> None:
+    few = b"".join(b"X-%d: %s\r\n" % (number, b"y" * 1400) for number in range(2))
+    assert len(read(roomy, [part('name="file"; filename="a"', headers=few) + END])[1]) == 1
+    assert read(roomy, [part('name="file"; filename="a"', headers=few * 2) + END]) == "invalid_request"
 
 
 def test_empty_chunks_in_a_body_change_nothing(roomy: Box) -> None:

@@ -57,7 +57,7 @@ def _as_page(app: Starlette, closed: bool, base: str) -> bytes:
     # Not the request of whoever asks first: everyone gets this page.
     request = Request({"type": "http", "method": "GET", "path": "/docs", "headers": [], "query_string": b""})
     found = manual(_document(app, closed), base, closed)
-    page = templates.get_template("docs/index.html").render(request=request, manual=found, version=__version__)
+    page: str = templates.get_template("docs/index.html").render(request=request, manual=found, version=__version__)
     return page.encode()
 
 

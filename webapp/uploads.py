@@ -30,6 +30,9 @@ FIELD_BYTES = 4096
 FORM_BYTES = 80 * 1024
 """What the form around a file adds to the length of the request, at most."""
 HEADER_BYTES = 4096
+"""All that stands before one part's content: its name, the file's, its type."""
+MOST_FILES = 100
+"""In one form, whose files are all taken or none: what comes after a hundred others is better sent by itself."""
 SETTLE_SECONDS, SETTLE_EVERY = 20.0, 0.1
 """How long a repeat waits for the first one with its key to arrive, and how often it looks."""
 
@@ -159,6 +162,8 @@ class _Reader:
             raise _malformed() from None
         self._header_name = b""
         self._header_value = b""
+        self._header_bytes = 0
+        self._after_bytes = 0
         self._headers: dict[bytes, bytes] = {}
         self._field: str | None = None
         self._text = bytearray()
@@ -185,6 +190,10 @@ class _Reader:
         }
 
     async def feed(self, chunk: bytes) -> None:
+        if self._ended:
+            self._after_bytes += len(chunk)
+            if self._after_bytes > FORM_BYTES:  # it would keep its place for as long as it likes
+                raise _malformed()
         try:
             self._parser.write(chunk)
         except FormParserError:
@@ -213,10 +222,10 @@ class _Reader:
                     raise StenoboxError("invalid_value", "A field of this form is too long.", param=self._field)
             case "header_name":
                 self._header_name += data
+                self._count_header(data)
             case "header_value":
                 self._header_value += data
-                if len(self._header_value) > HEADER_BYTES:
-                    raise _malformed()
+                self._count_header(data)
             case "header_end":
                 self._headers[self._header_name.lower()] = self._header_value
                 self._header_name = self._header_value = b""
@@ -236,7 +245,7 @@ class _Reader:
 
     async def _begin(self) -> None:
         _, options = python_multipart.multipart.parse_options_header(self._headers.get(b"content-disposition"))
-        self._headers = {}
+        self._headers, self._header_bytes = {}, 0
         name = options.get(b"name", b"").decode("utf-8", "replace")
         if b"filename" in options and name == "file":
             await self._begin_file(options[b"filename"].decode("utf-8", "replace"))
@@ -253,9 +262,17 @@ class _Reader:
         else:
             self._field = name
 
+    def _count_header(self, data: bytes) -> None:
+        self._header_bytes += len(data)
+        if self._header_bytes > HEADER_BYTES:
+            raise _malformed()
+
     async def _begin_file(self, name: str) -> None:
         if self._form.uploads and not self._several:
             raise StenoboxError("invalid_request", "Send one file a request; nothing was taken.", param="file")
+        if len(self._form.uploads) == MOST_FILES:
+            sentence = f"One form may hold {MOST_FILES} files; nothing was taken. Send the others in another one."
+            raise StenoboxError("invalid_request", sentence, param="file")
         receiving, self._spare = self._spare, None
         if receiving is None:
             receiving = await run_in_threadpool(self._stack.enter_context, self._receive(name))

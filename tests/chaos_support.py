@@ -6,18 +6,18 @@ CHAOS_SEED repeats the choices, not the moments.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import holding
 import httpx
 import media_files
 import numpy as np
@@ -110,21 +110,12 @@ class Box:
                 found.append(process)
         return found
 
-    def reached(self, job_id: str, stage: str) -> Callable[[], bool]:
-        """Whether the job is in that stage."""
-
-        def there() -> bool:
-            now = self.row(job_id)
-            assert now["finished_at"] is None, f"it is too late: {now}"
-            return bool(now["state"] == "running" and now["stage"] == stage)
-
-        return there
+    def held(self, job_id: str, stage: str = "transcribe", known: int = 1) -> Any:
+        """The job in that stage while the block lasts, see `holding.held`."""
+        return holding.held(self.data, self.served.process.pid, job_id, stage, known)
 
     def kept(self, job_id: str) -> list[dict[str, Any]]:
-        """The whole lines of the job's journal."""
-        path = self.data / "media" / job_id / "journal"
-        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-        return [json.loads(line) for line in lines if line.endswith(b"\n")]
+        return holding.journal(self.data, job_id)
 
     def kill(self) -> None:
         """SIGKILL every process, the supervisor first, as when a machine goes."""

@@ -74,11 +74,11 @@ def test_full_in_the_middle_of_an_upload_and_of_a_transcription(disk: Path, tmp_
         (disk / "ballast").unlink()
 
         first = of.served.submit(SAMPLES / "en-long2_en_120.flac")
-        wait_until(of.reached(first["id"], "transcribe"), PATIENCE, every=0.02)
-        second = of.served.submit(quarter)  # waits for the only slot
-        ballast = fill(disk, leave=4 * MB)
-        assert of.served.post("/api/v1/transcriptions", files={"file": b"x"}).status_code == 507
-        assert of.served.get("/healthz").status_code == 200
+        with of.held(first["id"]):
+            second = of.served.submit(quarter)  # waits for the only slot
+            ballast = fill(disk, leave=4 * MB)
+            assert of.served.post("/api/v1/transcriptions", files={"file": b"x"}).status_code == 507
+            assert of.served.get("/healthz").status_code == 200
         assert of.served.finish(first, PATIENCE)["state"] == "completed"  # it needed no more
         failed = of.served.finish(second, PATIENCE)
         assert (failed["state"], failed["error"]["code"]) == ("failed", "disk_full")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -44,14 +44,16 @@ def upload_slowly(of: Box) -> socket.socket:
     return connection
 
 
-def running(of: Box, stage: str | None = None) -> str:
-    """A job in that stage; whatever the stage, just claimed, when there is none."""
-    # Word times of a minute are made between two heartbeats, and nobody would see them being made.
-    recording = speech(of.folder, 4) if stage == "align" else speech(of.folder)
-    job_id: str = of.served.submit(recording)["id"]
-    claimed = lambda: of.row(job_id)["state"] == "running"  # noqa: E731
-    wait_until(of.reached(job_id, stage) if stage else claimed, PATIENCE, every=0.005)
-    return job_id
+@contextmanager
+def running(of: Box, stage: str | None = None) -> Iterator[tuple[str, Callable[[], None]]]:
+    """A job held in that stage, and how it is let go on; whatever the stage, just claimed, when there is none."""
+    job_id: str = of.served.submit(speech(of.folder))["id"]
+    if stage is None:
+        wait_until(lambda: of.row(job_id)["state"] == "running", PATIENCE, every=0.005)
+        yield job_id, lambda: None
+        return
+    with of.held(job_id, stage) as engine:
+        yield job_id, engine.resume
 
 
 def gone(process: psutil.Process) -> bool:
@@ -70,10 +72,12 @@ def delete(of: Box, job_id: str) -> None:
     assert httpx.delete(f"{of.served.url}/api/v1/jobs/{job_id}", timeout=60).status_code == 204
 
 
-def stopped(of: Box, job_id: str, how: Callable[[Box, str], None]) -> float:
-    """Cancel or delete it. Seconds until nothing works on it and nothing of it is left but what should be."""
+def stopped(of: Box, job_id: str, how: Callable[[Box, str], None], then: Callable[[], None] = lambda: None) -> float:
+    """Cancel or delete it, and do what comes then. Seconds until nothing works on it and nothing of it is left but what
+    should be."""
     began = time.monotonic()
     how(of, job_id)
+    then()
     if how is cancel:
         wait_until(lambda: of.row(job_id)["state"] == "canceled", PATIENCE, every=0.02)
     else:
@@ -98,16 +102,15 @@ def test_canceled_and_deleted_in_every_state(tmp_path: Path) -> None:
                 for stage in (None, "transcribe", "align"):
                     if number == 0 and not LONG and stage is None and how is cancel:
                         continue
-                    job_id = running(of, stage)
-                    waiting = of.served.submit(SHORT)["id"]
-                    seconds = [stopped(of, waiting, how), stopped(of, job_id, how)]
+                    with running(of, stage) as (job_id, go_on):
+                        waiting = of.served.submit(SHORT)["id"]
+                        seconds = [stopped(of, waiting, how), stopped(of, job_id, how, then=go_on)]
                     took = f"{seconds[0]:.1f} and {seconds[1]:.1f} s"
                     print(f"{how.__name__} while it waits, and at {stage or 'its claim'}: {took}")
                     canceled += [waiting, job_id] if how is cancel else []
-                job_id = running(of, "transcribe")  # and hangs, with the interpreter's lock and all
-                [engine] = of.find("tasks.engine.child")
-                engine.send_signal(signal.SIGSTOP)
-                print(f"{how.__name__} of what hangs: {stopped(of, job_id, how):.1f} s")
+                with running(of, "transcribe") as (job_id, _):  # and hangs, with the interpreter's lock and all
+                    [engine] = of.find("tasks.engine.child")
+                    print(f"{how.__name__} of what hangs: {stopped(of, job_id, how):.1f} s")
                 wait_until(lambda engine=engine: gone(engine), PATIENCE)  # a gigabyte takes a while to be given back
                 canceled += [job_id] if how is cancel else []
             with upload_slowly(of):
@@ -147,16 +150,17 @@ def test_what_was_acknowledged_is_there_after_everything_was_killed_and_what_was
                     except (httpx.TransportError, AssertionError):  # killed while it was sent, or refused meanwhile
                         over.wait(0.1)
 
-            with ThreadPoolExecutor(4) as pool:
-                sending = [pool.submit(submit) for _ in range(4)]
-                slow = upload_slowly(of)
-                wait_until(lambda: of.count("finished_at IS NULL") > 3, PATIENCE, every=0.01)
-                time.sleep(chance.uniform(0, 0.5))
-                of.kill()
-                over.set()
+            with upload_slowly(of), ThreadPoolExecutor(4) as pool:
+                try:
+                    wait_until(lambda: of.count("state = 'receiving'") == 1, PATIENCE, every=0.01)
+                    sending = [pool.submit(submit) for _ in range(4)]
+                    wait_until(lambda: of.count("finished_at IS NULL") > 3, PATIENCE, every=0.01)
+                    time.sleep(chance.uniform(0, 0.5))
+                    of.kill()
+                finally:
+                    over.set()
                 for one in sending:
                     one.result(PATIENCE)
-                slow.close()
             with of.connect() as database:
                 there = {row["id"]: row["state"] for row in database.execute("SELECT id, state FROM jobs")}
             assert accepted <= set(there)

@@ -72,7 +72,7 @@ def stop(of: Box, number: int, times: int, grace: float, job_id: str) -> None:
 @pytest.mark.timeout(900 * ROUNDS)
 def test_a_long_job_through_every_way_to_stop(tmp_path: Path) -> None:
     chance = dice()
-    source = speech(tmp_path, 4)  # word times of a minute are made between two heartbeats
+    source = speech(tmp_path, 2)
     with box(tmp_path, STENOBOX_SLOTS="1", STENOBOX_GRACE="3", STENOBOX_LEASE="2") as of:
         whole = of.served.submit(source)
         assert of.served.finish(whole, PATIENCE)["state"] == "completed"
@@ -82,12 +82,13 @@ def test_a_long_job_through_every_way_to_stop(tmp_path: Path) -> None:
             ways: list[tuple[Any, int, float] | None] = [*chance.sample(WAYS, 2), None]
             chance.shuffle(ways)
             known: list[dict[str, Any]] = []
-            for way in ways:
-                wait_until(of.reached(job_id, "align" if way is ways[-1] else "transcribe"), PATIENCE, every=0.02)
-                if way is None:
-                    of.kill()
-                else:
-                    stop(of, way[0], way[1], float(of.variables["STENOBOX_GRACE"]), job_id)
+            for number, way in enumerate(ways):
+                # At its beginning, once speech and language are found, and behind the last window.
+                with of.held(job_id, "align" if way is ways[-1] else "transcribe", known=(1, 3, 0)[number]):
+                    if way is None:
+                        of.kill()
+                    else:
+                        stop(of, way[0], way[1], float(of.variables["STENOBOX_GRACE"]), job_id)
                 kept = of.kept(job_id)
                 assert kept[: len(known)] == known, "what was known was found again"
                 known = kept

@@ -257,8 +257,8 @@ class Box:
     def list_active(self) -> list[Job]:
         return store.list_active(self.database, self.principal.owner)
 
-    def list_finished(self, limit: int) -> list[Job]:
-        return store.list_finished(self.database, limit, owner=self.principal.owner)
+    def list_finished(self, limit: int, cursor: tuple[float, str] | None = None, *, newer: bool = False) -> list[Job]:
+        return store.list_finished(self.database, limit, cursor, self.principal.owner, newer=newer)
 
     def count_finished(self) -> int:
         return store.count_finished(self.database, self.principal.owner)

@@ -125,16 +125,24 @@ def _places(line: Iterable[Any]) -> Iterator[tuple[Any, int]]:
 
 
 def list_finished(
-    database: Database, limit: int, before: tuple[float, str] | None = None, owner: str | None = None
+    database: Database,
+    limit: int,
+    cursor: tuple[float, str] | None = None,
+    owner: str | None = None,
+    *,
+    newer: bool = False,
 ) -> list[Job]:
-    """Finished jobs that are in no batch, newest first, of one owner or of all. before: (finished_at, id) of the last
-    job of the page before."""
+    """Finished jobs that are in no batch, newest first, of one owner or of all. cursor: (finished_at, id) of the last
+    job of the page before; newer: those just above it instead, where it is the first of the page after."""
     query = _of(owner, sa.select(jobs).where(jobs.c.finished_at.is_not(None), jobs.c.batch.is_(None)))
-    if before is not None:
-        query = query.where(sa.tuple_(jobs.c.finished_at, jobs.c.id) < sa.tuple_(*map(sa.literal, before)))
+    place = sa.tuple_(jobs.c.finished_at, jobs.c.id)
+    if cursor is not None:
+        given = sa.tuple_(*map(sa.literal, cursor))
+        query = query.where(place > given if newer else place < given)
+    order = (jobs.c.finished_at, jobs.c.id) if newer else (jobs.c.finished_at.desc(), jobs.c.id.desc())
     with database.read() as connection:
-        page = connection.execute(query.order_by(jobs.c.finished_at.desc(), jobs.c.id.desc()).limit(limit))
-        return [rows.job(row) for row in page]
+        page = [rows.job(row) for row in connection.execute(query.order_by(*order).limit(limit))]
+    return page[::-1] if newer else page
 
 
 def count_finished(database: Database, owner: str | None = None) -> int:

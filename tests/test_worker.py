@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import httpx
 import media_files
 import psutil
 import pytest
+from holding import held, row
 from pysqlite3 import dbapi2 as sqlite
 from support import SAMPLES, TRUTH, Served, serve, wait_until
 
@@ -35,17 +37,6 @@ MEASURED = any(name.startswith("COVERAGE_PROCESS") for name in os.environ)
 IDLE_MIB = 150 + (3 * 25 if MEASURED else 0)  # coverage takes its share in each of the three processes
 GRACE = 60
 """Far more than leaving takes: who has to be killed in the end has not left."""
-
-
-def row(data: Path, job_id: str) -> dict[str, Any]:
-    """A job's row, read beside whatever runs; {} when there is none."""
-    connection = sqlite.connect(f"file:{data}/jobs.db?mode=ro", uri=True, timeout=60)
-    connection.row_factory = sqlite.Row
-    try:
-        found = connection.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
-        return dict(found) if found else {}
-    finally:
-        connection.close()
 
 
 def submit(data: Path, source: Path) -> str:
@@ -258,17 +249,12 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 class TestAServer:
     """One real server. In this order: what is killed comes back, and the supervisor's own death comes last."""
 
-    def running(self, served: Served, source: Path) -> dict[str, Any]:
-        """A job that has reached the engine."""
+    @contextmanager
+    def running(self, served: Served, source: Path) -> Iterator[dict[str, Any]]:
+        """A job that has reached the engine, and stays there until the block ends."""
         job = served.submit(source)
-
-        def begun() -> bool:
-            now = served.get(job["links"]["self"]).json()
-            assert now["state"] in ("queued", "running"), now
-            return bool(now["state"] == "running" and now["stage"] == "transcribe")
-
-        wait_until(begun, 30)
-        return job
+        with held(served.data, served.process.pid, job["id"]):
+            yield job
 
     def engine(self, served: Served) -> int | None:
         return next(iter(served.children("tasks.engine.child")), None)
@@ -316,12 +302,13 @@ class TestAServer:
         assert median < RECONCILE_SECONDS / 2  # a message has woken it, not the look for what messages were lost
 
     def test_worker_killed(self, ours: Served, minute: Path) -> None:
-        job, waiting = self.running(ours, minute), ours.submit(SHORT)
-        dead, engine = pid_of(ours, "worker"), self.engine(ours)
-        assert dead is not None
-        assert engine is not None
-        doomed = psutil.Process(engine)
-        os.kill(dead, signal.SIGKILL)
+        with self.running(ours, minute) as job:
+            waiting = ours.submit(SHORT)
+            dead, engine = pid_of(ours, "worker"), self.engine(ours)
+            assert dead is not None
+            assert engine is not None
+            doomed = psutil.Process(engine)
+            os.kill(dead, signal.SIGKILL)
         began = time.monotonic()
         wait_until(lambda: gone(doomed), 5)
         wait_until(lambda: pid_of(ours, "worker") not in (None, dead), 10)
@@ -333,27 +320,27 @@ class TestAServer:
         assert ours.log.read_text().count(f"job {job['id']}: completed") == 1
 
     def test_engine_killed(self, ours: Served, minute: Path) -> None:
-        job = self.running(ours, minute)
-        engine = self.engine(ours)
-        assert engine is not None
-        os.kill(engine, signal.SIGKILL)
+        with self.running(ours, minute) as job:
+            engine = self.engine(ours)
+            assert engine is not None
+            os.kill(engine, signal.SIGKILL)
         done = self.completed(ours, job)
         assert (done["attempts"], done["crashes"], done["error"]) == (2, 1, None)
 
     def test_web_killed(self, ours: Served, minute: Path) -> None:
-        job = self.running(ours, minute)
-        dead, at_work = pid_of(ours, "web"), pid_of(ours, "worker")
-        assert dead is not None
-        os.kill(dead, signal.SIGKILL)
+        with self.running(ours, minute) as job:
+            dead, at_work = pid_of(ours, "web"), pid_of(ours, "worker")
+            assert dead is not None
+            os.kill(dead, signal.SIGKILL)
         wait_until(lambda: pid_of(ours, "web") not in (None, dead), 10)
         wait_until(lambda: _up(ours), 20)
         done = self.completed(ours, job)
         assert (done["attempts"], pid_of(ours, "worker")) == (1, at_work)
 
     def test_cancel_and_delete_of_running_jobs(self, ours: Served) -> None:
-        canceled, deleted = self.running(ours, LONG), self.running(ours, LONG)
-        assert ours.post(f"{canceled['links']['self']}/cancel").status_code == 202
-        assert httpx.delete(ours.url + deleted["links"]["self"], timeout=60).status_code == 204
+        with self.running(ours, LONG) as canceled, self.running(ours, LONG) as deleted:
+            assert ours.post(f"{canceled['links']['self']}/cancel").status_code == 202
+            assert httpx.delete(ours.url + deleted["links"]["self"], timeout=60).status_code == 204
         began = time.monotonic()
         done = ours.finish(canceled)
         assert (done["state"], done["error"]) == ("canceled", None)
@@ -383,14 +370,14 @@ class TestAServer:
         assert sum(own) <= IDLE_MIB
 
     def test_interrupted_five_times_and_started_again(self, ours: Served, minute: Path) -> None:
-        job = self.running(ours, minute)
-        children = below(ours.process.pid)
-        began = time.monotonic()
-        for _ in range(5):
-            if ours.process.poll() is None:
-                ours.process.send_signal(signal.SIGINT)
-                time.sleep(0.05)
-        assert ours.process.wait(2 * GRACE) == 0, ours.log.read_text()
+        with self.running(ours, minute) as job:
+            children = below(ours.process.pid)
+            began = time.monotonic()
+            for _ in range(5):
+                if ours.process.poll() is None:
+                    ours.process.send_signal(signal.SIGINT)
+                    time.sleep(0.05)
+            assert ours.process.wait(2 * GRACE) == 0, ours.log.read_text()
         print(f"left {time.monotonic() - began:.1f} s after the first signal")
         assert time.monotonic() - began < GRACE
         found = row(ours.data, job["id"])
@@ -401,12 +388,12 @@ class TestAServer:
         assert self.completed(ours, job)["attempts"] == 1
 
     def test_supervisor_killed(self, ours: Served, minute: Path) -> None:
-        self.running(ours, minute)
-        children = below(ours.process.pid)
-        assert len(children) >= 3
-        ours.process.kill()
-        began = time.monotonic()
-        wait_until(lambda: all(gone(child) for child in children), 5)
+        with self.running(ours, minute):
+            children = below(ours.process.pid)
+            assert len(children) >= 3
+            ours.process.kill()
+            began = time.monotonic()
+            wait_until(lambda: all(gone(child) for child in children), 5)
         print(f"all {len(children)} processes gone {time.monotonic() - began:.1f} s after the supervisor was killed")
 
 

@@ -25,7 +25,7 @@ from tasks.names import clean_name
 from tasks.planner import Planner
 from tasks.principals import OPERATOR, Principal
 from tasks.queue import Queue
-from tasks.receiving import Receiving
+from tasks.receiving import Receiving, digest_for
 from tasks.repeats import Repeat
 from tasks.survey import Survey
 from tasks.wishes import check_extraction, check_transcription
@@ -154,7 +154,7 @@ class Box:
             with media.Part(self.config, job_id) as part:
                 if warm:
                     self.queue.warm(job_id)
-                receiving = Receiving(self, job_id, source, part, limits)
+                receiving = Receiving(self, job_id, source, part, limits, digest_for(submitter, key))
                 yield receiving
         finally:
             if receiving is None or receiving.job is None:

@@ -19,7 +19,7 @@ from tasks.actions import Box
 from tasks.errors import StenoboxError
 from tasks.jobs import Job, Params, Source, State, is_id
 from tasks.names import clean_name
-from tasks.receiving import Receiving
+from tasks.receiving import Receiving, digest_for
 from tasks.store import Plan, Upload
 
 if TYPE_CHECKING:
@@ -133,8 +133,8 @@ def receive(box: Box, upload: Upload, hash_name: str | None = None) -> Iterator[
         if upload.verified_to is not None:  # the process died before it could verify the rest
             part.cut(min(part.size, upload.verified_to))
         start = part.size
-        target = Receiving(box, upload.id, upload.job.source, part, box.limits())
-        target.digest = _digest(box, upload.id, start)
+        digest = _digest(box, upload, start)
+        target = Receiving(box, upload.id, upload.job.source, part, box.limits(), digest)
         found = Slice(box, upload, target, start, hashlib.new(hash_name) if hash_name else None)
         if hash_name or upload.verified_to is not None:
             store.note_upload(box.database, upload.id, verified_to=start if hash_name else None)
@@ -147,8 +147,8 @@ def receive(box: Box, upload: Upload, hash_name: str | None = None) -> Iterator[
         finally:
             if target.job is None:
                 part.sync()
-                if found.size == start + found.came:
-                    box.digests[upload.id] = (found.size, target.digest)
+                if digest is not None and found.size == start + found.came:
+                    box.digests[upload.id] = (found.size, digest)
             keeps = SILENCE_SECONDS if found.size else EMPTY_SECONDS
             store.note_upload(box.database, upload.id, verified_to=None, expires_at=time.time() + keeps)
 
@@ -170,17 +170,22 @@ def submit(box: Box, upload: Upload, params: Params) -> Job:
     if upload.length is None or offset(box, upload) < upload.length:
         raise StenoboxError("not_finished", "This upload is not complete yet. Send the rest of it first.")
     with media.Part(box.config, upload.id, go_on=True) as part:
-        target = Receiving(box, upload.id, upload.job.source, part, box.limits())
-        target.digest = _digest(box, upload.id, part.size)
+        digest = _digest(box, upload, part.size)
+        target = Receiving(box, upload.id, upload.job.source, part, box.limits(), digest)
         return target.queue(params)
 
 
-def _digest(box: Box, upload_id: str, size: int) -> Any:
-    """The hash of the first bytes of an upload: as this process made it while they came, else of the file."""
-    count, digest = box.digests.pop(upload_id, (0, hashlib.sha256()))
+def _digest(box: Box, upload: Upload, size: int) -> Any:
+    """The hash of the first bytes of an upload: as this process made it while they came, else of the file. None where
+    nobody will compare them."""
+    assert upload.job is not None
+    fresh = digest_for(upload.job.submitter)
+    if fresh is None:
+        return None
+    count, digest = box.digests.pop(upload.id, (0, fresh))
     if count == size:
         return digest
-    with media.part(box.config, upload_id).open("rb") as file:
+    with media.part(box.config, upload.id).open("rb") as file:
         return hashlib.file_digest(file, "sha256")
 
 

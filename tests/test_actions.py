@@ -51,7 +51,7 @@ def submit(box: Box, name: str = "talk.wav", data: bytes = b"RIFF", params: Para
 
 
 def test_a_received_recording_is_queued_and_the_worker_woken(box: Box) -> None:
-    with box.receive("talk.wav", 8) as receiving:
+    with box.receive("talk.wav", 8, submitter="me") as receiving:
         assert store.load(box.database) == Load(receiving=1)
         receiving.write(b"RIFF")
         receiving.write(bytearray(b"WAVE"))
@@ -68,7 +68,7 @@ def test_a_received_recording_is_queued_and_the_worker_woken(box: Box) -> None:
 
 
 def test_the_size_that_counts_is_that_of_the_bytes_and_the_name_may_come_last(box: Box) -> None:
-    with box.receive("upload", 999) as receiving:
+    with box.receive("upload", 999, submitter="me") as receiving:
         receiving.write(b"x")
         job = receiving.queue(DEMO, "C:\\fakepath\\late.mp3")
     assert job.source == Source("upload", "late.mp3", 1, sha256=hashlib.sha256(b"x").hexdigest())

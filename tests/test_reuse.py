@@ -7,7 +7,7 @@ import hashlib
 import pytest
 from web_support import TRANSCRIPT
 
-from tasks import media, reuse, store
+from tasks import media, resumable, reuse, store
 from tasks.actions import Box, Receiving
 from tasks.capacity import Load
 from tasks.errors import StenoboxError
@@ -43,6 +43,23 @@ def test_the_same_recording_is_completed_at_once_by_its_transcript(box: Box) -> 
     assert (again.attempts, again.realtime_factor, again.started_at) == (0, None, None)
     assert box.load() == Load(job_seconds=1.0), "no place is held, and nothing is learnt from it"
     assert send(box).note == again.note, "once, however often"
+
+
+def test_bytes_that_nobody_will_compare_are_not_counted(box: Box) -> None:
+    job = send(box, submitter="")
+    assert job.source.sha256 is None
+    box.delete(job.id)
+    with box.receive("talk.mp3", submitter="", key="monday") as receiving:
+        receiving.write(b"sound")
+        job = receiving.queue(DEMO)
+    assert job.source.sha256 == hashlib.sha256(b"sound").hexdigest()
+    box.delete(job.id)
+    for submitter, counted in (("", None), ("me", hashlib.sha256(b"sound").hexdigest())):
+        upload = resumable.begin(box, "talk.mp3", 5, (DEMO, "", False), submitter)
+        with resumable.receive(box, upload) as piece:
+            piece.write(b"sound")
+        assert resumable.submit(box, upload, DEMO).source.sha256 == counted
+        box.delete(upload.id)
 
 
 def test_each_is_deleted_alone(box: Box) -> None:

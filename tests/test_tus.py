@@ -430,14 +430,15 @@ def test_a_file_that_vanished_is_an_error_with_a_sentence(server: Live) -> None:
 
 @pytest.mark.parametrize("forgotten", [False, True], ids=["hashed as it came", "hashed again"])
 def test_the_hash_of_a_recording_is_of_all_its_slices(server: Live, forgotten: bool) -> None:
-    path = begin(server, 10, submit="1")
+    path = begin(server, 10, {"X-API-Key": "me"}, submit="1")
     for at in (0, 3, 6):
-        patch(server, path, at, b"0123456789"[at : at + 3])
-        wrong = base64.b64encode(hashlib.sha1(b"").digest()).decode()
-        refused(patch(server, path, at + 3, b"?", Upload_Checksum=f"sha1 {wrong}"), 460, "checksum_mismatch")
+        patch(server, path, at, b"0123456789"[at : at + 3], X_API_Key="me")
+        wrong = f"sha1 {base64.b64encode(hashlib.sha1(b'').digest()).decode()}"
+        answer = patch(server, path, at + 3, b"?", Upload_Checksum=wrong, X_API_Key="me")
+        refused(answer, 460, "checksum_mismatch")
     if forgotten:  # by another process
         server.box.digests.clear()
-    patch(server, path, 9, b"9")
+    patch(server, path, 9, b"9", X_API_Key="me")
     job = server.box.get(path.rpartition("/")[2])
     assert job.source.sha256 == hashlib.sha256(b"0123456789").hexdigest()
 

@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests: a data folder, a box without processes, and one real server for the whole run."""
+"""Fixtures shared by all tests: a data folder, a box without processes, and a real server for each process of a run."""
 
 from __future__ import annotations
 
@@ -17,6 +17,13 @@ from tasks.queue import Queue
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a script
     signal.signal(signal.SIGINT, signal.default_int_handler)  # or what the tests start would ignore it, too
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of long tests first, so that none of two processes is left alone with them at the end."""
+    long = {item.path for item in items if item.get_closest_marker("chaos")}
+    items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.fixture
@@ -52,7 +59,7 @@ def box(config: Config, database: Database) -> Iterator[Box]:
 
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """One real server for the whole run: web, worker and engine with the demo model, two slots."""
+    """One real server for all tests of a process: web, worker and engine with the demo model, two slots."""
     served = serve(tmp_path_factory.mktemp("served"), STENOBOX_SLOTS="2", STENOBOX_QUEUE_LIMIT="100")
     yield served
     assert served.stop() == 0, served.log.read_text()

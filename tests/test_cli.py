@@ -221,9 +221,10 @@ def test_the_first_start_says_where_it_is_and_nothing_a_newcomer_would_wonder_ab
 
 def test_every_line_of_a_real_box_is_json_with_its_job_and_without_secrets(served: Served) -> None:
     hush = "sk-hush-0123456789"
+    assert served.post("/api/v1/transcriptions?api_key=" + hush).status_code == 422  # no query that nobody reads
     with (SAMPLES / "en-u000.flac").open("rb") as file:
         job = served.post(
-            "/api/v1/transcriptions?api_key=" + hush,
+            "/api/v1/transcriptions",
             files={"file": ("confidential name.flac", file)},
             headers={"X-API-Key": hush, "Authorization": f"Bearer {hush}", "Idempotency-Key": hush + "-key"},
         ).json()

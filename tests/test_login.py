@@ -97,7 +97,8 @@ def test_a_stranger_reaches_the_login_and_what_is_open_and_nothing_else(
         assert {name: answer.headers[name] for name in HEADERS} == HEADERS
     assert box.get(job.id).state == State.COMPLETED
     open_to_all = {path for method, path in every_request() if rules.needed(method, path) is None}
-    assert open_to_all <= {"/healthz", "/readyz", "/login", "/logout", "/setup", "/static"}
+    pages = {"/login", "/logout", "/setup", "/static"}
+    assert open_to_all <= {"/healthz", "/readyz", "/openapi.json", "/docs"} | pages
 
 
 @pytest.mark.parametrize("path", ["/", "/limits", "/jobs/x?y=%2F&z=1", "/settings"])

@@ -205,13 +205,14 @@ class Box:
             receiving.write(data)
             return receiving.queue(params)
 
-    def change_settings(self, changes: dict[str, Any], by: str) -> Limits:
+    def change_settings(self, changes: dict[str, Any], by: str, *, text: bool = True) -> Limits:
         """Change fields of Limits, obeyed from the next decision on, all or none. A None takes a change back.
 
-        slots: also "auto", for 0; by: who, for the record of changes. Returns the limits in force.
+        slots: also "auto", for 0; by: who, for the record of changes; text: see `capacity.changed`. Returns the limits
+        in force.
         Raises StenoboxError unknown_field, invalid_value or unknown_model.
         """
-        values = {name: self.check_setting(name, value) for name, value in changes.items()}
+        values = {name: self.check_setting(name, value, text=text) for name, value in changes.items()}
         limits = store.change_limits(self.database, self.planner.first(), values, by)
         if "model" in values or "slots" in values:
             limits = self.limits()  # what is recommended goes with the model
@@ -219,11 +220,12 @@ class Box:
         self._wake(limits)
         return limits
 
-    def check_setting(self, name: str, value: Any) -> Any:
+    def check_setting(self, name: str, value: Any, *, text: bool = True) -> Any:
         """The value as it would be kept; None stays None. Raises as `change_settings`."""
         if value is None and name in Limits.__struct_fields__:
             return None
-        checked = changed(self.lookout.limits, {name: 0 if (name, value) == ("slots", "auto") else value})
+        value = 0 if (name, value) == ("slots", "auto") else value
+        checked = changed(self.lookout.limits, {name: value}, text=text)
         if name == "model":
             models.find(self.config, checked[name])
         return checked[name]

@@ -264,8 +264,10 @@ def span(name: str) -> tuple[float, float]:
     return float(low or 0), float(meta.le or 0)
 
 
-def changed(limits: Limits, changes: dict[str, Any]) -> dict[str, Any]:
-    """Values for the changed fields, text converted. Raises StenoboxError unknown_field or invalid_value."""
+def changed(limits: Limits, changes: dict[str, Any], *, text: bool = True) -> dict[str, Any]:
+    """Values for the changed fields; text: whether numbers and choices may come as text, as forms send them.
+
+    Raises StenoboxError unknown_field or invalid_value."""
     values = {}
     for name, value in changes.items():
         if name not in Limits.__struct_fields__:
@@ -274,7 +276,7 @@ def changed(limits: Limits, changes: dict[str, Any]) -> dict[str, Any]:
                 "unknown_field", f"There is no setting {name[:40]!r}. There are: {known}.", param=name[:40]
             )
         try:
-            result = msgspec.convert(msgspec.structs.asdict(limits) | {name: value}, Limits, strict=False)
+            result = msgspec.convert(msgspec.structs.asdict(limits) | {name: value}, Limits, strict=not text)
         except msgspec.ValidationError as error:
             raise StenoboxError(
                 "invalid_value", f"{name} can't be {str(value)[:40]!r}: {_reason(name, error)}.", param=name

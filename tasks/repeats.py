@@ -27,15 +27,18 @@ SMALL_BYTES = 64 * 2**20
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
-def check_key(text: str) -> str:
+def check_key(text: str | None) -> str:
     """The key of a header: up to 255 visible ASCII characters, with or without the quotes of a structured field.
 
-    "" stays "": there is none. Raises StenoboxError invalid_value.
+    None: there is none, which is "". Raises StenoboxError invalid_value, also for a header without a key: who sends one
+    believes to be safe.
     """
+    if text is None:
+        return ""
     key = text.strip()
     if len(key) > 1 and key[0] == key[-1] == '"':
         key = key[1:-1]
-    if text and not _KEY.fullmatch(key):
+    if not _KEY.fullmatch(key):
         raise StenoboxError(
             "invalid_value",
             f"{HEADER} must be 1 to 255 visible ASCII characters without spaces. Send a random one, such as a UUID.",

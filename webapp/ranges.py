@@ -18,13 +18,14 @@ _SPAN = re.compile(r"\s*(\d{0,18})-(\d{0,18})\s*")
 def serve(request: Request, path: Path, media_type: str, headers: Mapping[str, str]) -> Response:
     """The file, or the part of it that Range asks for. A Range that can't be understood is ignored, as HTTP says."""
     spans, size = _spans(request.headers.get("range", "")), path.stat().st_size
-    if any(start >= size for start in _starts(spans, size)):
-        if "if-range" not in request.headers:
+    beyond = [start >= size for start in _starts(spans, size)]
+    if any(beyond):
+        if all(beyond) and "if-range" not in request.headers:
             refusal = StenoboxError("unsatisfiable_range", f"There are {size:,} bytes, and none where this begins.")
             answer = errors.as_json(refusal)
             answer.headers["Content-Range"] = f"bytes */{size}"
             return answer
-        spans = []
+        spans = []  # of several, some are there: all of the file has them
     if not spans:
         request.scope["headers"] = [pair for pair in request.scope["headers"] if pair[0].lower() != b"range"]
     return FileResponse(path, media_type=media_type, headers=headers)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import msgspec
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -28,7 +30,7 @@ def show_settings(request: Request) -> Response:
 async def change_settings(request: Request) -> Response:
     """PATCH /api/v1/settings: a JSON object of settings to change; null takes a change back. All or none."""
     box, changes = box_of(request), await read_json(request)
-    await run_in_threadpool(box.change_settings, changes, name_of(request, "API"))
+    await run_in_threadpool(partial(box.change_settings, changes, name_of(request, "API"), text=False))
     return JSONResponse(await run_in_threadpool(_settings_json, box))
 
 

@@ -70,7 +70,9 @@ async def one(request: Request) -> Response:
     does = {"HEAD": _head, "PATCH": _patch, "DELETE": _delete, "GET": _show}.get(method)
     if does is None:
         sentence = "POST is possible here only with X-HTTP-Method-Override: PATCH, DELETE or HEAD."
-        return errors.as_json(StenoboxError("method_not_allowed", sentence))
+        refusal = errors.as_json(StenoboxError("method_not_allowed", sentence))
+        refusal.headers["Allow"] = ", ".join(METHODS)
+        return refusal
     return await _answer(request, does, any_version=method == "GET")
 
 

@@ -98,7 +98,7 @@ async def read_form(
 
 def key_of(request: Request) -> str:
     """The request's Idempotency-Key, "" without one. Raises StenoboxError invalid_value."""
-    return check_key(request.headers.get(HEADER, ""))
+    return check_key(request.headers.get(HEADER))
 
 
 def is_known(box: Box, submitter: str, key: str) -> bool:

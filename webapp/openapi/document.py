@@ -51,6 +51,12 @@ SHARED = {
     "Allow": parameters.ALLOW,
 }
 """Headers that most refusals have."""
+LINKED: dict[Any, tuple[str, str]] = {
+    shapes.Job: ("/api/v1/jobs/{id}", "id"),
+    shapes.GuideJob: ("/api/v1/jobs/{id}", "job_id"),
+    shapes.Batch: ("/api/v1/batches/{id}", "id"),
+}
+"""What an answer's id can be asked for next: where, and the field with the id."""
 _SECURITY: list[dict[str, list[str]]] = [{"key": []}, {"bearer": []}]
 
 
@@ -74,7 +80,12 @@ def document(routes: Iterable[BaseRoute], closed: bool) -> dict[str, Any]:
         "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
         "security": _SECURITY if closed else [*_SECURITY, {}],
         "paths": paths,
-        "components": {"securitySchemes": SCHEMES, "headers": _shared(), "schemas": components() | _codes()},
+        "components": {
+            "securitySchemes": SCHEMES,
+            "headers": _shared(),
+            "links": _links(),
+            "schemas": components() | _codes(),
+        },
     }
 
 
@@ -104,7 +115,7 @@ def _operation(method: str, path: str, route: Endpoint, found: Operation) -> dic
         told["description"] = found.text
     if rules.needed(method, path) is None:
         told["security"] = []
-    if given := list(_parameters(path, found)):
+    if given := list(_parameters(method, path, found)):
         told["parameters"] = given
     if found.bodies:
         told["requestBody"] = _body(found)
@@ -114,9 +125,10 @@ def _operation(method: str, path: str, route: Endpoint, found: Operation) -> dic
     return told
 
 
-def _parameters(path: str, found: Operation) -> Iterator[dict[str, Any]]:
+def _parameters(method: str, path: str, found: Operation) -> Iterator[dict[str, Any]]:
     for name in re.findall(r"{(\w+)}", path):
-        yield {"name": name, "in": "path", **parameters.IN_PATH[name].described()}
+        value = parameters.ANY if method == "OPTIONS" else parameters.IN_PATH[name]
+        yield {"name": name, "in": "path", **value.described()}
     for place, values in (("query", found.query), ("header", found.headers)):
         for name, value in values.items():
             yield {"name": name, "in": place, **value.described()}
@@ -145,6 +157,8 @@ def _answer(answer: Answer) -> dict[str, Any]:
     if answer.headers:
         told["headers"] = _headers(answer.headers)
     media = {"application/json": ref(answer.shape)} if answer.shape else answer.media
+    if answer.shape in LINKED:
+        told["links"] = {id: {"$ref": f"#/components/links/{name}"} for id, name in _links_of(answer.shape)}
     if media:
         told["content"] = {name: {"schema": schema} for name, schema in media.items()}
     return told
@@ -172,6 +186,22 @@ def _headers(headers: Mapping[str, Value]) -> dict[str, Any]:
     return {
         name: {"$ref": f"#/components/headers/{name}"} if value is SHARED.get(name) else value.described()
         for name, value in headers.items()
+    }
+
+
+def _links_of(shape: Any) -> Iterator[tuple[str, str]]:
+    """Operations that take the id of what is in an answer, with the names of the links to them."""
+    place, _ = LINKED[shape]
+    for (_, path), operation in OPERATIONS.items():
+        if path.startswith(place):
+            yield operation.id, f"{shape.__name__}-{operation.id}"
+
+
+def _links() -> dict[str, Any]:
+    return {
+        name: {"operationId": id, "parameters": {"id": f"$response.body#/{field}"}}
+        for shape, (_, field) in LINKED.items()
+        for id, name in _links_of(shape)
     }
 
 

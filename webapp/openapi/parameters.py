@@ -20,6 +20,7 @@ IN_PATH = {
     "name": Value(TEXT, "The recording's name, also with slashes, or nothing", required=True, example="talk.mp3"),
 }
 """By the name that they have in the routes."""
+ANY = Value(TEXT, "Whatever it is: nobody looks whether it is there", required=True)
 
 
 def limit(most: int) -> Value:
@@ -58,7 +59,6 @@ KEY = {
         {"type": "string", "pattern": "^[\\x21-\\x7e]{1,255}$"},
         "Your own name for this submission, such as a UUID: sent again, it leads to the same job, also while the box "
         "is full",
-        example="7d5e3c1a-2f4b-4a8e-9c6d-1e0f2a3b4c5d",
     )
 }
 

@@ -27,8 +27,8 @@ from tasks.transcripts import find_format
 logger = logging.getLogger(__name__)
 
 NAME_CHARACTERS = 120
-FILE_CHARACTERS = 120
-"""Of a name in a zip: many programs that unpack know no path over 260."""
+FILE_CHARACTERS, FILE_BYTES = 120, 200
+"""Of a name in a zip: many programs that unpack know no path over 260, and most file systems no name over 255 bytes."""
 LEFT_OUT = "Not in here.txt"
 """In the zip: what has no transcript, and why."""
 
@@ -230,5 +230,6 @@ class Names:
 
 
 def _safe(stem: str) -> str:
-    stem = re.sub(r'[\\/:*?"<>|\s\x00-\x1f\x7f]+', " ", stem).strip(" .")[:FILE_CHARACTERS].strip(" .")
+    stem = re.sub(r'[\\/:*?"<>|\s\x00-\x1f\x7f]+', " ", stem).strip(" .")[:FILE_CHARACTERS]
+    stem = stem.encode()[:FILE_BYTES].decode(errors="ignore").strip(" .")
     return f"_{stem}" if not stem or _RESERVED.fullmatch(stem) else stem

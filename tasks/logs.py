@@ -42,6 +42,11 @@ _HEADER = re.compile(
     re.IGNORECASE,
 )
 _HIDDEN = "[hidden]"
+_BREAKS = re.compile(r"[\n\t]")
+_STEERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+"""What would steer a terminal. JSON has no such characters; of the rest, see `clean`."""
+_INVISIBLE = re.compile(r"[\x80-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""Other controls, line breaks that only some programs know, and what turns the direction of the text around it."""
 
 
 def begin(process: str, style: str = "") -> None:
@@ -87,14 +92,18 @@ def about(job_id: str) -> Iterator[None]:
         _job.reset(mark)
 
 
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
+
+
 def clean(text: str) -> str:
-    """Without what nobody should read in a log."""
+    """Without what nobody should read in a log, and with nothing that reads as something else than it is."""
     for name in SECRETS:
         value = os.environ.get(name, "")
         if len(value) > 3:
             text = text.replace(value, _HIDDEN)
     text = _ADDRESS.sub(lambda found: found[1] + found[2] + (f"{found[3][0]}{_HIDDEN}" if found[3] else ""), text)
-    return _HEADER.sub(lambda found: found[1] + found[2] + _HIDDEN, text)
+    return _INVISIBLE.sub(_escaped, _HEADER.sub(lambda found: found[1] + found[2] + _HIDDEN, text))
 
 
 def job_of(record: logging.LogRecord) -> str | None:
@@ -122,8 +131,12 @@ class _Text(logging.Formatter):
     def __init__(self, process: str) -> None:
         super().__init__(f"%(asctime)s {process}: %(message)s")
 
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = _BREAKS.sub(_escaped, record.message)  # one line an event, but for its traceback
+        return super().formatMessage(record)
+
     def format(self, record: logging.LogRecord) -> str:
-        return clean(super().format(record))
+        return _STEERS.sub(_escaped, clean(super().format(record)))
 
 
 class _Json(MsgspecFormatter):

@@ -10,4 +10,4 @@ A module here imports only modules above it:
     batches  ingest  inbox  resumable  chaining
 """
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 import anyio
@@ -10,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from tasks import batches
 from tasks.actions import Box
+from tasks.capacity import leaving
 from tasks.errors import StenoboxError
 from tasks.jobs import Job, JobKind
 from tasks.repeats import Repeat
@@ -57,6 +59,10 @@ async def receive(
             return receiving.queue(params)
 
         return await run_in_threadpool(queue), isinstance(receiving, Repeat)
+    except asyncio.CancelledError:
+        if not box.lookout.leaving:
+            raise
+        raise leaving() from None  # the server gave up waiting for it: its client is told why
     except ClientDisconnect:
         raise StenoboxError("invalid_request", "The upload broke off before its end. Send it again.") from None
     finally:

@@ -6,6 +6,7 @@ once complete, for `POST /api/v1/transcriptions {"upload": ID}`; with `submit` i
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import time
@@ -21,6 +22,7 @@ from starlette.responses import JSONResponse, Response
 
 from tasks import resumable
 from tasks.actions import Box
+from tasks.capacity import leaving
 from tasks.errors import StenoboxError
 from tasks.resumable import Slice
 from tasks.store import Upload
@@ -242,6 +244,11 @@ async def _write(request: Request, piece: Slice, leave: Callable[..., object], h
     try:
         await pour(request, piece.write, heard)
         await run_in_threadpool(finish)
+    except asyncio.CancelledError as error:
+        failure = error
+        if holder.scope.cancel_called or not box_of(request).lookout.leaving:
+            raise
+        raise leaving() from None  # the server gave up waiting for it: its client is told why, and goes on later
     except BaseException as error:
         failure = error
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import io
 import logging
 import os
@@ -108,7 +109,7 @@ def test_at_a_terminal_the_password_is_asked_for_twice(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
     answers = iter(typed)
-    monkeypatch.setattr(password_cli.getpass, "getpass", lambda prompt: next(answers))
+    monkeypatch.setattr(getpass, "getpass", lambda prompt: next(answers))
     done = run("password")
     assert (done.status, said in done.err) == (1 if said else 0, True)
     assert logins.password_is_set() == (not said)

@@ -144,7 +144,7 @@ def _body(found: Operation) -> dict[str, Any]:
 def _responses(method: str, found: Operation, codes: set[str]) -> dict[str, Any]:
     responses = {str(answer.status): _answer(answer) for answer in found.answers}
     for status, those in by_status(codes).items():
-        refusal = _refusal(method, status, those)
+        refusal = _refusal(method, status, those, found.tag)
         if (other := responses.get(str(status))) is not None:  # /readyz, which is 503 in its own words too
             schemas = [each["content"]["application/json"]["schema"] for each in (other, refusal)]
             refusal = other | {"content": {"application/json": {"schema": {"anyOf": schemas}}}}
@@ -164,13 +164,17 @@ def _answer(answer: Answer) -> dict[str, Any]:
     return told
 
 
-def _refusal(method: str, status: int, codes: list[str]) -> dict[str, Any]:
+def _refusal(method: str, status: int, codes: list[str], tag: str) -> dict[str, Any]:
     text = "\n".join(f"- `{code}`: {MEANINGS[code]}" for code in codes)
     headers: dict[str, Value] = {"x-should-retry": parameters.SHOULD_RETRY}
     if any(KINDS[code].retryable for code in codes):
         headers |= {"Retry-After": parameters.RETRY_AFTER, "retry-after-ms": parameters.RETRY_AFTER_MS}
     if status == 401:
         headers["WWW-Authenticate"] = parameters.CHALLENGE
+    if tag == uploads.TAG:
+        headers |= uploads.ON_REFUSALS
+    if status == 412:
+        headers |= uploads.KNOWN
     if status == 416:
         headers["Content-Range"] = parameters.OF_BYTES
     if status == 405:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tasks import resumable
 from webapp import shapes
 from webapp.openapi import parameters
@@ -20,6 +22,9 @@ ABOUT = (
     "An upload is kept for an hour without a byte."
 )
 _VERSION = {"Tus-Resumable": Value({"const": VERSION, "type": "string"}, "The version of the protocol", required=True)}
+KNOWN = {"Tus-Version": Value({"const": VERSION, "type": "string"}, "The versions that are known", required=True)}
+ON_REFUSALS = {"Tus-Resumable": replace(_VERSION["Tus-Resumable"], required=False)}
+"""What was refused at the door says nothing of the protocol."""
 _OFFSET = Value(BYTES, "Bytes that have come and count")
 _LENGTH = Value(BYTES, "Bytes there will be")
 _DEFERRED = Value({"const": "1", "type": "string"}, "That the length is told later")
@@ -38,7 +43,7 @@ _TAKING = ("invalid_request", "offset_mismatch", "locked", "checksum_mismatch", 
 
 def _abilities(id: str) -> Operation:
     headers = _VERSION | {
-        "Tus-Version": Value({"const": VERSION, "type": "string"}, "The versions that are known", required=True),
+        **KNOWN,
         "Tus-Extension": Value({"const": EXTENSIONS, "type": "string"}, "What more is possible", required=True),
         "Tus-Max-Size": Value(BYTES, "The largest upload", required=True),
         "Tus-Checksum-Algorithm": Value(TEXT, "The checksums that are known", required=True),

@@ -11,6 +11,7 @@ from web_support import Live, live
 
 from tasks.config import Config
 from webapp import protocol
+from webapp.security import HEADERS
 from webapp.server import Server
 
 
@@ -54,6 +55,21 @@ def test_endless_headers_are_refused(box: Live, head: bytes) -> None:
             return
         assert found.startswith((b"HTTP/1.1 431 ", b"")), found[:100]
         assert b"200 OK" not in found
+
+
+@pytest.mark.parametrize(
+    "sent", [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\nBroken\x00\r\n\r\n", b"\x16\x03\x01\x02\x00"]
+)
+def test_what_is_no_request_gets_the_headers_of_all_answers(box: Live, sent: bytes) -> None:
+    with box.connect() as connection:
+        connection.sendall(sent)
+        head, _, body = answer(connection).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert body == b"Invalid HTTP request received.\n"
+    assert protocol._TOO_LARGE.startswith(b"HTTP/1.1 431 ")
+    for name, value in HEADERS.items():
+        assert f"\r\n{name}: {value}".encode() in head
+        assert f"\r\n{name}: {value}\r\n".encode() in protocol._TOO_LARGE
 
 
 def test_a_long_body_is_not_taken_for_a_head(box: Live) -> None:

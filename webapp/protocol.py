@@ -7,15 +7,22 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from webapp.security import HEADERS
+
 MOST_HEAD_BYTES = 64 * 1024
 """Of a request's first line and headers together, give or take one read from the socket."""
 HEAD_SECONDS = 20.0
 """How long they may take from the connection's, or the request's, beginning."""
 
-_TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n"
-    b"content-type: text/plain; charset=utf-8\r\ncontent-length: 35\r\n\r\nThe headers of this are too large.\n"
-)
+
+def _bare(status: str, text: str) -> bytes:
+    """An answer from before the application, with the headers that all answers have."""
+    own = {"Connection": "close", "Content-Type": "text/plain; charset=utf-8", "Content-Length": str(len(text))}
+    lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in (own | HEADERS).items()), "", text]
+    return "\r\n".join(lines).encode()
+
+
+_TOO_LARGE = _bare("431 Request Header Fields Too Large", "The headers of this are too large.\n")
 
 
 LEFTOVER_SECONDS = 30.0
@@ -48,6 +55,10 @@ class Protocol(HttpToolsProtocol):
         if self._deadline is not None and self._head_bytes > MOST_HEAD_BYTES and not self.transport.is_closing():
             self.transport.write(_TOO_LARGE)
             self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        self.transport.write(_bare("400 Bad Request", f"{msg}\n"))
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

@@ -22,6 +22,7 @@ from tasks import __version__, disk, readiness
 from tasks.config import Config
 from tasks.errors import StenoboxError
 from webapp import errors
+from webapp.protocol import OPTIONS
 from webapp.security import AllowedHosts, SecurityHeaders
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,8 @@ class _Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,
+                **OPTIONS,
                 timeout_graceful_shutdown=1,
             )
         )

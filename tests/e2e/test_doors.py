@@ -70,6 +70,16 @@ def test_a_page_that_is_open_goes_to_the_login_when_its_session_ends(closed: Liv
     expect(page.get_by_role("heading", name="Log in")).to_be_visible()
 
 
+@pytest.mark.parametrize("width", [320, 375, 1280])
+def test_the_header_fits(closed: Live, visit: Visit, width: int) -> None:
+    closed.box.logins.set_password(PASSWORD, "page")
+    page = visit(closed.url, viewport={"width": width, "height": 700})
+    log_in(page)
+    button = page.get_by_role("navigation").get_by_role("button", name="Log out").bounding_box()
+    assert button is not None
+    assert button["x"] + button["width"] <= width
+
+
 def test_a_wrong_password_is_said(closed: Live, visit: Visit, pages: object) -> None:
     pages.allow("401")  # type: ignore[attr-defined]
     closed.box.logins.set_password(PASSWORD, "page")

@@ -120,7 +120,7 @@ def test_random_mutations_end_in_a_sound_or_a_sentence(tmp_path: Path, canary: C
             print("trying", number, flush=True)
             out.unlink(missing_ok=True)
             task = dict(source=str(source), target=str(out), max_seconds=600, deadline=100, track=None, language=None,
-                        extras=str(folder), form=None, bitrate=None)
+                        extras=str(folder), form=None, bitrate=None, spare_bytes=0)
             sys.argv[1:2] = [json.dumps(task)]
             if number == first:
                 child.main()

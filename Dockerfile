@@ -4,17 +4,17 @@ ARG PYTHON=3.12
 FROM python:${PYTHON}-slim AS build
 # cpu, or a CUDA version such as cu128: uv takes torch from PyTorch's own index for it.
 ARG TORCH=cpu
-ENV UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 VIRTUAL_ENV=/opt/stenobox
+ENV UV_CACHE_DIR=/var/cache/uv UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 VIRTUAL_ENV=/opt/stenobox
 RUN pip install --no-cache-dir "uv>=0.9,<1" && uv venv --python "$(command -v python)" "$VIRTUAL_ENV"
 WORKDIR /src
 COPY pyproject.toml constraints.txt ./
 # Dependencies before the code, so that a change of the code rebuilds in seconds. WhisperX asks for triton on every
 # x86 Linux, also where torch has no use for it: 600 MB.
-RUN --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=cache,target=/var/cache/uv \
     if [ "$TORCH" = cpu ]; then echo triton; fi > /tmp/excludes && \
     uv pip install --torch-backend "$TORCH" --excludes /tmp/excludes -c constraints.txt -r pyproject.toml
 COPY . .
-RUN --mount=type=cache,target=/root/.cache/uv uv pip install --no-deps .
+RUN --mount=type=cache,target=/var/cache/uv uv pip install --no-deps .
 # A model that the image carries, for boxes without a network: --build-arg MODEL=small
 ARG MODEL=
 RUN mkdir -p /opt/models && if [ -n "$MODEL" ]; then \

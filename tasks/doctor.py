@@ -1,5 +1,5 @@
 """What `stenobox doctor` looks at. Each check is a function of the configuration that yields findings; add one to
-CHECKS. None changes anything, and none needs the box to run or to stand still."""
+`checks`. None changes anything, and none needs the box to run or to stand still."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial, update_wrapper
 from pathlib import Path
 
 import psutil
@@ -30,12 +31,12 @@ NETWORK_FOLDERS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "
 """File systems whose locks or shared memory SQLite's WAL can't rely on."""
 
 
-def examine(config: Config, checks: tuple[Check, ...] | None = None, password: str = "") -> list[Finding]:
-    """All findings, in order. A check that breaks is a finding too. password: what the environment gave as one."""
+def examine(config: Config, checks: tuple[Check, ...]) -> list[Finding]:
+    """All findings, in order. A check that breaks is a finding too."""
     found: list[Finding] = []
-    for check in CHECKS if checks is None else checks:
+    for check in checks:
         try:
-            found += exposure.password(config, password) if check is exposure.password else check(config)
+            found += check(config)
         except Exception as error:
             found.append(Finding(FAIL, check.__name__, f"It could not be looked at: {type(error).__name__}: {error}"))
     return found
@@ -222,16 +223,18 @@ def _started(lock: Path) -> float:
     return lock.stat().st_mtime  # opened for writing, and so emptied, at its start
 
 
-CHECKS: tuple[Check, ...] = (
-    versions,
-    limits,
-    disk,
-    permissions,
-    database,
-    exposure.reach,
-    exposure.password,
-    exposure.live_keys,
-    exposure.secrets,
-    model,
-    processes,
-)
+def checks(password: str = "") -> tuple[Check, ...]:
+    """All that there are. password: what the environment gave as one."""
+    return (
+        versions,
+        limits,
+        disk,
+        permissions,
+        database,
+        exposure.reach,
+        update_wrapper(partial(exposure.password, given=password), exposure.password),
+        exposure.live_keys,
+        exposure.secrets,
+        model,
+        processes,
+    )

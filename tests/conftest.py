@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from starlette.testclient import TestClient
 from support import Served, serve
+from web_support import client_of
 
 from tasks.actions import Box
 from tasks.config import Config
@@ -55,6 +57,20 @@ def box(config: Config, database: Database) -> Iterator[Box]:
     queue = Queue(config.queue_db)
     yield Box(config, database, queue)
     queue.close()
+
+
+@pytest.fixture
+def client(config: Config) -> Iterator[TestClient]:
+    """A client of the whole web application."""
+    with client_of(config) as client:
+        yield client
+
+
+@pytest.fixture
+def behind(client: TestClient) -> Box:
+    """The box that the client talks to."""
+    box: Box = client.app.state.box  # type: ignore[attr-defined]
+    return box
 
 
 @pytest.fixture(scope="session")

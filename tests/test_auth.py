@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.testclient import TestClient
-from web_support import END, FORM, LOST, client_of, file_part, put_job
+from web_support import END, FORM, LOST, file_part, put_job
 
 from tasks.actions import Box
-from tasks.config import Config
 from tasks.jobs import State
 from tasks.principals import Principal, Scope
 from webapp import rules
@@ -21,12 +19,6 @@ from webapp.auth import key_in
 from webapp.routes import routes
 
 BODY = file_part() + END
-
-
-@pytest.fixture
-def client(config: Config) -> Iterator[TestClient]:
-    with client_of(config) as client:
-        yield client
 
 
 @pytest.fixture

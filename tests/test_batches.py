@@ -7,7 +7,6 @@ import io
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 from starlette.testclient import TestClient
 from test_templating import Markup
-from web_support import END, FORM, LOST, TRANSCRIPT, client_of, field_part, file_part, live, put_job
+from web_support import END, FORM, LOST, TRANSCRIPT, field_part, file_part, live, put_job
 
 from tasks import batches, ingest, media, store
 from tasks.actions import Box
@@ -36,18 +35,6 @@ HTMX = {"HX-Request": "true"}
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     return Config(data=tmp_path / "data", slots=8, queue_limit=20)
-
-
-@pytest.fixture
-def client(config: Config) -> Iterator[TestClient]:
-    with client_of(config) as client:
-        yield client
-
-
-@pytest.fixture
-def behind(client: TestClient) -> Box:
-    box: Box = client.app.state.box  # type: ignore[attr-defined]
-    return box
 
 
 def put(box: Box, state: State, name: str = "talk.mp3", batch: str = "Talks", **facts: Any) -> Job:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +24,6 @@ from tasks.lookout import FRESH_SECONDS
 from tasks.machine import Bound, Memory
 
 CAPACITY, SETTINGS, SUBMIT = "/api/v1/capacity", "/api/v1/settings", "/api/v1/transcriptions"
-
-
-@pytest.fixture
-def client(config: Config) -> Iterator[TestClient]:
-    with client_of(config) as client:
-        yield client
-
-
-@pytest.fixture
-def behind(client: TestClient) -> Box:
-    box: Box = client.app.state.box  # type: ignore[attr-defined]
-    return box
 
 
 def submit(client: TestClient, **headers: str) -> Any:

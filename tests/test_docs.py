@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from html import unescape
 
 import pytest
 from markupsafe import Markup
 from starlette.testclient import TestClient
-from web_support import client_of
 
 from tasks.actions import Box
-from tasks.config import Config
 from tasks.errors import KINDS
 from webapp.openapi.document import OPERATIONS, document
 from webapp.openapi.manual import manual, prose, words
 from webapp.openapi.parts import Schema
 from webapp.routes import routes
-
-
-@pytest.fixture
-def client(config: Config) -> Iterator[TestClient]:
-    with client_of(config) as client:
-        yield client
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def said(config: Config, *checks: Any) -> dict[str, Finding]:
     """Findings by what was looked at."""
-    return {finding.check: finding for finding in examine(config, checks or None)}
+    return {finding.check: finding for finding in examine(config, checks or doctor.checks())}
 
 
 def test_a_healthy_box_is_fine(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,7 +50,7 @@ def test_a_healthy_box_is_fine(box: Box, capsys: pytest.CaptureFixture[str]) -> 
     for path in box.config.data.rglob("*"):
         path.chmod(0o700 if path.is_dir() else 0o600)
     put_job(box, State.QUEUED)
-    found = examine(box.config)
+    found = examine(box.config, doctor.checks())
     assert [finding for finding in found if finding.level != "ok" and finding.check not in ("disk", "cpus")] == []
     assert {
         "version",
@@ -81,7 +81,7 @@ def test_a_folder_that_is_not_there_yet_is_fine(config: Config) -> None:
 
 def test_nothing_heavy_is_imported(config: Config) -> None:
     before = set(sys.modules)
-    examine(config)
+    examine(config, doctor.checks())
     assert {name.partition(".")[0] for name in set(sys.modules) - before} & {"torch", "whisperx", "av"} == set()
 
 

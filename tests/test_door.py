@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 from starlette.testclient import TestClient
-from web_support import END, FORM, client_of, file_part, put_job
+from web_support import END, FORM, file_part, put_job
 
 from tasks.actions import Box
-from tasks.config import Config
 from tasks.errors import StenoboxError
 from tasks.jobs import State
 from webapp import door
@@ -19,12 +18,6 @@ from webapp.door import Door
 
 PATH = "/api/v1/transcriptions"
 BODY = file_part() + END
-
-
-@pytest.fixture
-def client(config: Config) -> Iterator[TestClient]:
-    with client_of(config) as client:
-        yield client
 
 
 @pytest.fixture

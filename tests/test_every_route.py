@@ -46,12 +46,6 @@ def filled(path: str, job: str = LOST, batch: str = LOST, upload: str = LOST) ->
     return f"{path}/app.css" if path == "/static" else path
 
 
-@pytest.fixture
-def client(config: Config) -> Iterator[TestClient]:
-    with client_of(config) as client:
-        yield client
-
-
 @contextmanager
 def closed_box(folder: Path) -> Iterator[TestClient]:
     """One that others reach, with a password."""

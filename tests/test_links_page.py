@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from markupsafe import Markup
 from starlette.testclient import TestClient
-from web_support import client_of, put_job
+from web_support import put_job
 
 from tasks import ingest, links, store
 from tasks.actions import Box
-from tasks.config import Config
 from tasks.errors import StenoboxError
 from tasks.jobs import State
 
@@ -29,18 +28,6 @@ THREE = links.Preview(
     ),
     True,
 )
-
-
-@pytest.fixture
-def client(config: Config) -> Iterator[TestClient]:
-    with client_of(config) as client:
-        yield client
-
-
-@pytest.fixture
-def behind(client: TestClient) -> Box:
-    box: Box = client.app.state.box  # type: ignore[attr-defined]
-    return box
 
 
 @pytest.fixture

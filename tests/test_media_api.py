@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
 from starlette.testclient import TestClient
-from web_support import LOST, client_of, put_job
+from web_support import LOST, put_job
 
 from tasks import media, store
 from tasks.actions import Box
-from tasks.config import Config
 from tasks.jobs import State
 
 FACTS = {
@@ -28,19 +24,6 @@ FACTS = {
     "tags": {"title": "A <b>talk</b>", "artist": "Somebody"},
     "cover": True,
 }  # fmt: skip
-
-
-@pytest.fixture
-def client(config: Config) -> Iterator[TestClient]:
-    with client_of(config) as client:
-        yield client
-
-
-@pytest.fixture
-def behind(client: TestClient) -> Box:
-    """The box that the client talks to."""
-    box: Box = client.app.state.box  # type: ignore[attr-defined]
-    return box
 
 
 def read(box: Box) -> str:

@@ -11,11 +11,10 @@ from contract import contract, faults
 from openapi_spec_validator import validate
 from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
-from web_support import LOST, client_of, put_job
+from web_support import LOST, put_job
 
 from tasks import __version__
 from tasks.actions import Box
-from tasks.config import Config
 from tasks.decode.facts import Facts, Track
 from tasks.errors import KINDS
 from tasks.jobs import JobKind, State
@@ -28,18 +27,6 @@ from webapp.openapi.refusals import MEANINGS
 from webapp.openapi.schemas import FIELD_TEXTS, components, settings
 from webapp.routes import routes
 from webapp.submissions import SOURCES
-
-
-@pytest.fixture
-def client(config: Config) -> Iterator[TestClient]:
-    with client_of(config) as client:
-        yield client
-
-
-@pytest.fixture
-def behind(client: TestClient) -> Box:
-    box: Box = client.app.state.box  # type: ignore[attr-defined]
-    return box
 
 
 def references(part: Any) -> Iterator[str]:

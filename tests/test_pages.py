@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -33,19 +32,6 @@ from tasks.jobs import Job, State
 
 HOSTILE = "\"><script>alert(1)<!--' onerror=alert(1) {{7*7}} %s.mp3"
 HTMX = {"HX-Request": "true"}
-
-
-@pytest.fixture
-def client(config: Config) -> Iterator[TestClient]:
-    with client_of(config) as client:
-        yield client
-
-
-@pytest.fixture
-def behind(client: TestClient) -> Box:
-    """The box that the client talks to."""
-    box: Box = client.app.state.box  # type: ignore[attr-defined]
-    return box
 
 
 def text(answer: Any) -> str:
@@ -489,7 +475,7 @@ def test_acting_on_an_unknown_job_is_a_page(client: TestClient, verb: str) -> No
 def test_a_wrong_method_is_a_page_with_the_right_ones(client: TestClient) -> None:
     answer = client.delete("/")
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
-    assert "DELETE is not possible here; GET, HEAD is." in harmless(answer).text
+    assert "DELETE is not possible here. Use GET or HEAD." in harmless(answer).text
 
 
 def test_a_busy_database_is_a_page_with_the_time_to_come_back(

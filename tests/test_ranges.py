@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from starlette.testclient import TestClient
-from web_support import client_of, put_job
+from web_support import put_job
 
-from tasks.config import Config
 from tasks.jobs import State
-
-
-@pytest.fixture
-def client(config: Config) -> Iterator[TestClient]:
-    with client_of(config) as client:
-        yield client
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from starlette.testclient import TestClient
 from support import wait_until
 from test_uploads import OPEN, answer, head
-from web_support import END, FORM, Live, client_of, field_part, file_part, live
+from web_support import END, FORM, Live, field_part, file_part, live
 
 from tasks import ingest, repeats, store
 from tasks.actions import Box
@@ -33,12 +33,6 @@ def send(client: Any, key: str | None, data: bytes = b"sound", *fields: bytes, *
         headers = {**headers, "Idempotency-Key": key}
     body = b"".join([*fields, file_part(data), END])
     return client.post(SUBMIT, content=body, headers=FORM | headers)
-
-
-@pytest.fixture
-def client(config: Config) -> Any:
-    with client_of(config) as client:
-        yield client
 
 
 def behind(client: TestClient) -> Box:

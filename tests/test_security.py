@@ -6,7 +6,6 @@ import html
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +35,6 @@ PROMISED = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-
-
-@pytest.fixture
-def client(config: Config) -> Iterator[TestClient]:
-    with client_of(config) as client:
-        yield client
 
 
 def code(answer: Any) -> str:

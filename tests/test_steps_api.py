@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from starlette.testclient import TestClient
-from web_support import LOST, TRANSCRIPT, client_of, put_job
+from web_support import LOST, TRANSCRIPT, put_job
 
 from tasks import media, store
 from tasks.actions import Box
-from tasks.config import Config
 from tasks.db import jobs
 from tasks.jobs import Job, JobKind, State
 
 EXTRACT, DOWNLOAD, TRANSCRIBE = "/api/v1/audio-extractions", "/api/v1/downloads", "/api/v1/transcriptions"
-
-
-@pytest.fixture
-def client(config: Config) -> Iterator[TestClient]:
-    with client_of(config) as client:
-        yield client
-
-
-@pytest.fixture
-def behind(client: TestClient) -> Box:
-    """The box that the client talks to."""
-    box: Box = client.app.state.box  # type: ignore[attr-defined]
-    return box
 
 
 def made(box: Box, job_id: str, sound: bytes = b"extracted") -> Job:

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
-from web_support import client_of, put_job
+from web_support import put_job
 
 from tasks.actions import Box
-from tasks.config import Config
 from tasks.errors import StenoboxError
 from tasks.jobs import Job, State
 from webapp import submissions
 from webapp.submissions import SOURCES, Sender, Submission, read
 
 SUBMIT = "/api/v1/transcriptions"
-
-
-@pytest.fixture
-def client(config: Config) -> Iterator[TestClient]:
-    with client_of(config) as client:
-        yield client
 
 
 def test_the_sources_are_fields_of_a_submission() -> None:

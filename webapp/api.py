@@ -19,7 +19,7 @@ from tasks.wishes import FIELDS
 from webapp import raw, shapes, submissions
 from webapp.auth import principal_of
 from webapp.bodies import media_type
-from webapp.endpoints import check_query
+from webapp.endpoints import check_query, limit_of
 from webapp.resources import job_json
 from webapp.uploads import read_form
 
@@ -83,19 +83,17 @@ def accepted(box: Box, job: Job, repeated: bool = False) -> Response:
 def list_jobs(request: Request) -> Response:
     """GET /api/v1/jobs?state=&batch=&limit=&after=: newest first; `next` is the path of the next page, or null."""
     box = box_of(request)
-    state, limit = request.query_params.get("state"), request.query_params.get("limit", "50")
-    after = request.query_params.get("after")
+    state, after = request.query_params.get("state"), request.query_params.get("after")
+    limit = limit_of(request, MOST_JOBS)
     if state is not None and state not in list(State):
         raise StenoboxError("invalid_value", f"state must be one of {', '.join(State)}.", param="state")
-    if not (limit.isascii() and limit.isdigit() and len(limit) <= 6 and 1 <= int(limit) <= MOST_JOBS):
-        raise StenoboxError("invalid_value", f"limit must be a number from 1 to {MOST_JOBS}.", param="limit")
     if after is not None and not box.find(after):
         raise StenoboxError("invalid_value", "after must be the id of a job that is still here.", param="after")
     batch = request.query_params.get("batch")
     if batch is not None:
         batches.get(box, batch)
-    page = box.list_jobs(State(state) if state else None, int(limit) + 1, after, batch)
-    jobs, more = page[: int(limit)], len(page) > int(limit)
+    page = box.list_jobs(State(state) if state else None, limit + 1, after, batch)
+    jobs, more = page[:limit], len(page) > limit
     following = None
     if more:
         following = f"/api/v1/jobs?limit={limit}&after={jobs[-1].id}" + (f"&state={state}" if state else "")

@@ -17,7 +17,7 @@ from tasks.store import Batch
 from webapp import shapes
 from webapp.api import MOST_JOBS, attachment, box_of
 from webapp.bodies import read_json
-from webapp.endpoints import check_names
+from webapp.endpoints import check_names, limit_of
 from webapp.resources import rfc3339, stamp
 
 EXAMPLE = '{"name": "Interviews"}'
@@ -65,13 +65,11 @@ async def create_batch(request: Request) -> Response:
 def list_batches(request: Request) -> Response:
     """GET /api/v1/batches?limit=&after=: newest first; `next` is the path of the next page, or null."""
     box = box_of(request)
-    limit, after = request.query_params.get("limit", "50"), request.query_params.get("after")
-    if not (limit.isascii() and limit.isdigit() and len(limit) <= 6 and 1 <= int(limit) <= MOST_JOBS):
-        raise StenoboxError("invalid_value", f"limit must be a number from 1 to {MOST_JOBS}.", param="limit")
+    limit, after = limit_of(request, MOST_JOBS), request.query_params.get("after")
     if after is not None and not is_id(after):
         raise StenoboxError("invalid_value", "after must be the id of a batch that is still here.", param="after")
-    page = batches.listed(box, int(limit) + 1, after)
-    found, more = page[: int(limit)], len(page) > int(limit)
+    page = batches.listed(box, limit + 1, after)
+    found, more = page[:limit], len(page) > limit
     following = f"/api/v1/batches?limit={limit}&after={found[-1].id}" if more else None
     listed: shapes.BatchPage = {"batches": _json(box, found), "next": following}
     return JSONResponse(listed)

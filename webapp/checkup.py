@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict
 
 from tasks.config import Config
-from tasks.doctor import examine
+from tasks.doctor import checks, examine
 from tasks.findings import FAIL, WARN, Finding
 
 _COLOURS = {"ok": "32", "warn": "33", "fail": "31"}
@@ -16,7 +16,7 @@ _COLOURS = {"ok": "32", "warn": "33", "fail": "31"}
 def run(config: Config, *, as_json: bool, password: str = "") -> int:
     """Examine and print. password: what the environment gave as one. Returns the exit status: 0 when nothing failed,
     else 1."""
-    found = examine(config, password=password)
+    found = examine(config, checks(password))
     failed = any(finding.level == FAIL for finding in found)
     if as_json:
         print(json.dumps({"ok": not failed, "checks": [asdict(finding) for finding in found]}, indent=2))

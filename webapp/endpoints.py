@@ -46,5 +46,13 @@ def check_names(names: Iterable[str], known: Sequence[str], where: str = "here")
     """Raises StenoboxError unknown_field with the names that there are."""
     for name in names:
         if name not in known:
-            there = f"There are: {', '.join(known)}." if known else "There are none."
-            raise StenoboxError("unknown_field", f"There is no field {name[:40]!r} {where}. {there}", param=name[:40])
+            there = f" There are: {', '.join(known)}." if known else ""
+            raise StenoboxError("unknown_field", f"There is no field {name[:40]!r} {where}.{there}", param=name[:40])
+
+
+def limit_of(request: Request, most: int, usual: int = 50) -> int:
+    """How many are asked for: `limit` in the query, from 1 to most. Raises StenoboxError invalid_value."""
+    text = request.query_params.get("limit", str(usual))
+    if not (text.isascii() and text.isdigit() and len(text) <= 6 and 1 <= int(text) <= most):
+        raise StenoboxError("invalid_value", f"limit must be a number from 1 to {most}.", param="limit")
+    return int(text)

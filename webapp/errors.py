@@ -61,8 +61,9 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
         allowed = _methods(request) or (error.headers or {}).get("Allow", "")
         if request.method == "OPTIONS":  # nothing is allowed to other sites, but what an address knows is no secret
             return Response(status_code=204, headers={"Allow": f"{allowed}, OPTIONS"})
+        words = allowed.replace(", ", " or ")
         answer = respond(
-            request, StenoboxError("method_not_allowed", f"{request.method} is not possible here; {allowed} is.")
+            request, StenoboxError("method_not_allowed", f"{request.method} is not possible here. Use {words}.")
         )
         answer.headers["Allow"] = allowed
         return answer

@@ -6,7 +6,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tasks.actions import Box
-from tasks.jobs import Job
 from webapp.api import box_of
 from webapp.pages import MOST_FINISHED, page_or_partial, see
 
@@ -36,5 +35,5 @@ def show(request: Request) -> Response:
 
 
 def _finished(box: Box, job_id: str) -> tuple[float, str] | None:
-    job: Job | None = box.get(job_id) if box.find(job_id) else None
+    job = box.find(job_id)
     return None if job is None or job.finished_at is None else (job.finished_at, job.id)

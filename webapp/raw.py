@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 
 import anyio
@@ -11,13 +10,12 @@ from starlette.requests import ClientDisconnect, Request
 
 from tasks import batches
 from tasks.actions import Box
-from tasks.capacity import leaving
 from tasks.errors import StenoboxError
 from tasks.jobs import Job, JobKind
 from tasks.repeats import Repeat
 from tasks.wishes import FIELDS
 from webapp.bodies import media_type
-from webapp.streams import pour
+from webapp.streams import pour, told_when_stopped
 from webapp.submitters import asker_of, submitter_of
 from webapp.uploads import is_known, key_of, settle
 
@@ -51,18 +49,15 @@ async def receive(
     place = box.receive(name, size, submitter=submitter, asker=asker, key=key, warm=not kind.light)
     receiving = await run_in_threadpool(place.__enter__)
     try:
-        await pour(request, receiving.write)
-        await settle(receiving)
+        with told_when_stopped(box.lookout):
+            await pour(request, receiving.write)
+            await settle(receiving)
 
         def queue() -> Job:
             batches.enter(box, receiving, query.get("batch"))
             return receiving.queue(params)
 
         return await run_in_threadpool(queue), isinstance(receiving, Repeat)
-    except asyncio.CancelledError:
-        if not box.lookout.leaving:
-            raise
-        raise leaving() from None  # the server gave up waiting for it: its client is told why
     except ClientDisconnect:
         raise StenoboxError("invalid_request", "The upload broke off before its end. Send it again.") from None
     finally:

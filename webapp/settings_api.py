@@ -11,10 +11,10 @@ from starlette.responses import JSONResponse, Response
 
 from tasks import store
 from tasks.actions import Box
-from tasks.errors import StenoboxError
 from webapp import shapes
 from webapp.api import box_of
 from webapp.bodies import read_json
+from webapp.endpoints import limit_of
 from webapp.resources import stamp
 from webapp.submitters import name_of
 
@@ -58,12 +58,10 @@ def unload(request: Request) -> Response:
 
 def list_changes(request: Request) -> Response:
     """GET /api/v1/settings/changes?limit=: newest first."""
-    limit = request.query_params.get("limit", "50")
-    if not (limit.isascii() and limit.isdigit() and len(limit) <= 6 and 1 <= int(limit) <= MOST_CHANGES):
-        raise StenoboxError("invalid_value", f"limit must be a number from 1 to {MOST_CHANGES}.", param="limit")
+    limit = limit_of(request, MOST_CHANGES)
     changes: list[shapes.Change] = [
         {"at": stamp(change.at), "by": change.by, "name": change.name, "old": change.old, "new": change.new}
-        for change in store.list_changes(box_of(request).database, int(limit))
+        for change in store.list_changes(box_of(request).database, limit)
     ]
     found: shapes.Changes = {"changes": changes}
     return JSONResponse(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import mmap
 from collections.abc import Callable, Iterator
@@ -12,7 +13,9 @@ import anyio
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
+from tasks.capacity import leaving
 from tasks.errors import StenoboxError
+from tasks.lookout import Lookout
 
 STALL_SECONDS = 60.0
 """How long a sender may be silent, or send next to nothing."""
@@ -71,6 +74,18 @@ class Pace:
                 f"Next to nothing came for {STALL_SECONDS:.0f} s, so the upload was given up. Send it again.",
             )
         return swallowed
+
+
+@contextmanager
+def told_when_stopped(lookout: Lookout) -> Iterator[None]:
+    """A server that stops cancels what is still coming in once it has waited for it: its client is told why, instead of
+    losing its connection."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not lookout.leaving:
+            raise
+        raise leaving() from None
 
 
 class Piece:

@@ -6,7 +6,6 @@ once complete, for `POST /api/v1/transcriptions {"upload": ID}`; with `submit` i
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import time
@@ -22,7 +21,6 @@ from starlette.responses import JSONResponse, Response
 
 from tasks import resumable
 from tasks.actions import Box
-from tasks.capacity import leaving
 from tasks.errors import StenoboxError
 from tasks.resumable import Slice
 from tasks.store import Upload
@@ -30,7 +28,7 @@ from webapp import errors, shapes
 from webapp.api import box_of
 from webapp.bodies import media_type
 from webapp.resources import rfc3339
-from webapp.streams import pour
+from webapp.streams import pour, told_when_stopped
 from webapp.submitters import asker_of, submitter_of
 
 VERSION = "1.0.0"
@@ -242,13 +240,9 @@ async def _write(request: Request, piece: Slice, leave: Callable[..., object], h
 
     failure: BaseException | None = None
     try:
-        await pour(request, piece.write, heard)
+        with told_when_stopped(piece.box.lookout):
+            await pour(request, piece.write, heard)
         await run_in_threadpool(finish)
-    except asyncio.CancelledError as error:
-        failure = error
-        if holder.scope.cancel_called or not box_of(request).lookout.leaving:
-            raise
-        raise leaving() from None  # the server gave up waiting for it: its client is told why, and goes on later
     except BaseException as error:
         failure = error
         raise

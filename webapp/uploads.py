@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,7 +17,6 @@ from starlette.requests import ClientDisconnect, Request
 
 from tasks import store
 from tasks.actions import Box
-from tasks.capacity import leaving
 from tasks.errors import StenoboxError
 from tasks.receiving import Receiving
 from tasks.repeats import HEADER, Repeat, check_key
@@ -76,19 +74,16 @@ async def read_form(
         receive = partial(box.receive, submitter=submitter, asker=asker, key=key, warm=warm)
         first = await run_in_threadpool(stack.enter_context, receive("recording", size))
         reader = _Reader(box, receive, stack, first, boundary, allowed, several)
-        with Pace() as pace:
-            async for chunk in request.stream():
-                pace.came(len(chunk))
-                with pace.standing():
-                    await reader.feed(chunk)
-        form = reader.finish()
-        for upload in form.uploads:
-            await settle(upload.receiving)
+        with streams.told_when_stopped(box.lookout):
+            with Pace() as pace:
+                async for chunk in request.stream():
+                    pace.came(len(chunk))
+                    with pace.standing():
+                        await reader.feed(chunk)
+            form = reader.finish()
+            for upload in form.uploads:
+                await settle(upload.receiving)
         yield form
-    except asyncio.CancelledError:
-        if not box.lookout.leaving:
-            raise
-        raise leaving() from None  # the server gave up waiting for this upload: its client is told why
     except ClientDisconnect:
         raise StenoboxError("invalid_request", "The upload broke off before its end. Send it again.") from None
     finally:

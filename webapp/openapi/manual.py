@@ -129,7 +129,7 @@ def _entry(method: str, path: str, operation: dict[str, Any], base: str, closed:
     for status, answer in operation["responses"].items():
         codes = list(_codes(answer))
         refusals += [(int(status), code, _inline(MEANINGS[code])) for code in codes]
-        if not codes or (status == "503" and "/readyz" in path):
+        if not codes or "anyOf" in _json_schema(answer):  # of /readyz both
             replies.append(_reply(status, answer))
     return Entry(
         operation["operationId"],
@@ -231,9 +231,14 @@ def _reply(status: str, answer: dict[str, Any]) -> Reply:
     )
 
 
+def _json_schema(answer: dict[str, Any]) -> Schema:
+    schema: Schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
+    return schema
+
+
 def _codes(answer: dict[str, Any]) -> Iterator[str]:
     """The codes of a refusal, wherever they are in its schema."""
-    schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
+    schema = _json_schema(answer)
     for each in schema.get("anyOf", [schema]):
         for part in each.get("allOf", []):
             yield from part.get("properties", {}).get("error", {}).get("properties", {}).get("code", {}).get("enum", [])

@@ -40,8 +40,8 @@ class Answer:
 class Operation:
     """One method of one address. id: its name in generated clients; tag: the group it is in; summary: a line;
     text: what else there is to know, in Markdown; answers: those that are no refusals; refusals: codes besides those
-    that follow from the door and the method; query, headers: parameters by name; bodies: schema by media type, with
-    body_required; example: of a JSON body; curl: what stands between `curl` and the address, with what to send."""
+    that follow from the door and the method; query, headers: parameters by name; bodies: schema by media type;
+    example: of a JSON body; curl: what stands between `curl` and the address, with what to send."""
 
     id: str
     tag: str

@@ -25,12 +25,6 @@ def client(config: Config, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClie
         yield client
 
 
-@pytest.fixture
-def behind(client: TestClient) -> Box:
-    box: Box = client.app.state.box  # type: ignore[attr-defined]
-    return box
-
-
 def shown(html: str) -> list[str]:
     return re.findall(r'id="job-([0-9a-f]{32})"', html)
 

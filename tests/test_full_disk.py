@@ -3,6 +3,7 @@ sentence, the database stays whole, and once there is room everything goes on.""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -42,9 +43,15 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 def fill(folder: Path, leave: int) -> Path:
     """Somebody else's file, which leaves so many bytes."""
     path = folder / "ballast"
-    free = os.statvfs(folder)
-    with path.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize - leave)
+
+    def taken() -> bool:
+        free = os.statvfs(folder)
+        with path.open("wb") as file, contextlib.suppress(OSError):  # the box has just written some of it
+            os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize - leave)
+            return True
+        return False
+
+    wait_until(taken, PATIENCE)
     return path
 
 

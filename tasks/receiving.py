@@ -53,15 +53,16 @@ class Receiving:
     job: Job | None = None
     adopted: bool = False
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
+    def write(self, *chunks: bytes) -> None:
         """Blocks on the disk. Raises StenoboxError too_large or disk_full."""
-        if self.part.size + len(data) > self.limits.max_bytes:
+        if self.part.size + sum(map(len, chunks)) > self.limits.max_bytes:
             raise too_large(self.limits)
         if self.box.lookout.disk_free() < SPARE_BYTES:  # by others' uploads, or it didn't say how much would come
             raise disk_full()
-        self.part.write(data)
+        self.part.write(*chunks)
         if self.digest is not None:
-            self.digest.update(data)
+            for chunk in chunks:
+                self.digest.update(chunk)
 
     def adopt(self, path: Path, sha256: str | None) -> None:
         """Take another job's file as it is, instead of writing one. sha256: its digest, None if that isn't known."""

@@ -89,10 +89,11 @@ class Repeat:
             self._bytes = job.source.bytes
         self._check(size or 0)
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.size += len(data)
-        self._check(self.size)
-        self._digest.update(data)
+    def write(self, *chunks: bytes) -> None:
+        for chunk in chunks:
+            self.size += len(chunk)
+            self._check(self.size)
+            self._digest.update(chunk)
 
     def settled(self) -> bool:
         """Whether the first one with this key has arrived, or broken."""

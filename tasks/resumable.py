@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tasks import batches, media, store
@@ -82,32 +82,38 @@ def receiving(upload: Upload) -> bool:
 
 @dataclass
 class Slice:
-    """Some bytes that arrive at the end of an upload. Methods block on disk and database: call them from a thread."""
+    """Some bytes that arrive at the end of an upload, which is as they have made it. Methods block on disk and
+    database: call them from a thread."""
 
     box: Box
     upload: Upload
     target: Receiving
     start: int
     hash: _Hash | None = None
-    touched: float = field(default_factory=time.monotonic)
     came: int = 0
 
     @property
     def size(self) -> int:
         return self.target.part.size
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
+    def write(self, *chunks: bytes) -> None:
         """Raises StenoboxError too_large, disk_full."""
-        length = self.upload.length
-        if length is not None and self.size + len(data) > length:
+        length, count = self.upload.length, sum(map(len, chunks))
+        if length is not None and self.size + count > length:
             raise StenoboxError("too_large", f"More came than the {length:,} bytes that this upload announced.")
-        self.target.write(data)
-        self.came += len(data)
+        self.target.write(*chunks)
+        self.came += count
         if self.hash is not None:
-            self.hash.update(data)
-        if time.monotonic() - self.touched > SILENCE_SECONDS / 8:  # one that moves doesn't expire
-            self.touched = time.monotonic()
-            store.note_upload(self.box.database, self.upload.id, expires_at=time.time() + SILENCE_SECONDS)
+            for chunk in chunks:
+                self.hash.update(chunk)
+        self.lives_on()
+
+    def lives_on(self) -> None:
+        """One that moves doesn't expire. Seldom noted: each note is a commit."""
+        expires_at = time.time() + (SILENCE_SECONDS if self.size else EMPTY_SECONDS)
+        if expires_at - self.upload.expires_at > SILENCE_SECONDS / 8:
+            self.upload = replace(self.upload, expires_at=expires_at)
+            store.note_upload(self.box.database, self.upload.id, expires_at=expires_at)
 
     def verify(self, digest: bytes) -> None:
         """All of it is here. Raises StenoboxError checksum_mismatch, and the slice is forgotten."""
@@ -117,11 +123,11 @@ class Slice:
             raise StenoboxError("checksum_mismatch", "What came is not what was sent, by its checksum. Send it again.")
         self.hash = None
 
-    def finish(self) -> Job:
+    def finish(self) -> None:
         """Queue the job with the parameters of its upload. Raises StenoboxError."""
         job = self.upload.job
         assert job is not None
-        return self.target.queue(job.params)
+        self.upload = replace(self.upload, job=self.target.queue(job.params))
 
 
 @contextmanager
@@ -149,8 +155,10 @@ def receive(box: Box, upload: Upload, hash_name: str | None = None) -> Iterator[
                 part.sync()
                 if digest is not None and found.size == start + found.came:
                     box.digests[upload.id] = (found.size, digest)
-            keeps = SILENCE_SECONDS if found.size else EMPTY_SECONDS
-            store.note_upload(box.database, upload.id, verified_to=None, expires_at=time.time() + keeps)
+            if hash_name or upload.verified_to is not None:
+                store.note_upload(box.database, upload.id, verified_to=None)
+            if target.job is None:
+                found.lives_on()
 
 
 def tell_length(box: Box, upload: Upload, length: int) -> None:

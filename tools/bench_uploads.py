@@ -32,6 +32,8 @@ from pathlib import Path
 
 import psutil
 
+from webapp.supervisor import MALLOC
+
 BARE = """
 import os
 import sys
@@ -84,7 +86,7 @@ def serving(command: list[str]) -> Iterator[tuple[int, psutil.Process, Path]]:
         port = int(probe.getsockname()[1])
     with tempfile.TemporaryDirectory(prefix="stenobox-bench-") as data:
         environment = os.environ | {"STENOBOX_DATA": data, "STENOBOX_PORT": str(port), "STENOBOX_SLOTS": "1"}
-        environment |= {"MALLOC_ARENA_MAX": "1"}  # as the supervisor has it
+        environment |= MALLOC
         filled = [part.replace("{port}", str(port)).replace("{data}", data) for part in command]
         # As `serve` does: what it takes to make the database is not in the web process.
         subprocess.run([sys.executable, "-c", MIGRATE], env=environment, cwd="/", check=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from webapp.security import HEADERS
@@ -69,6 +70,12 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._cancel_deadline()
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if len(body) > HIGH_WATER_LIMIT and not self.cycle.body:
+            # uvicorn replaces this by `body` itself; to its bytearray it would be copied, and back again.
+            self.cycle.body = b""  # type: ignore[assignment]
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._complete = True

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import math
-import mmap
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from types import TracebackType
 
 import anyio
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
 from tasks.capacity import leaving
@@ -22,8 +21,12 @@ STALL_SECONDS = 60.0
 LEAST_RATE = 1000
 """Bytes a second below which a sender is as good as silent: slower than any speech codec, so no call would bear it."""
 REFILL_SECONDS = 1.0
-PIECE_BYTES = 512 * 1024
-"""Bytes gathered before each write."""
+PIECE_BYTES = 750_000
+"""Bytes gathered before each write: three of what uvloop reads at once."""
+CHUNK_BYTES = 64
+"""What keeping a chunk costs besides its bytes: they may come one by one."""
+WRITERS = ThreadPoolExecutor(8, thread_name_prefix="write")
+"""Threads of their own: while a disk keeps them all waiting, pages are still answered."""
 
 
 class Pace:
@@ -33,40 +36,52 @@ class Pace:
     """
 
     def __init__(self) -> None:
-        self._refilled = anyio.current_time()
-        self._scope = anyio.CancelScope(deadline=self._refilled + STALL_SECONDS)
+        self._scope = anyio.CancelScope()
+        self._left = STALL_SECONDS
         self._count = 0
+        self._looked = time.monotonic()
+        self._stands = False
 
     def came(self, count: int) -> None:
-        """So many bytes are here. Poured into the bucket once a second: to move a deadline costs more than a chunk."""
+        """So many bytes are here. The clock pours them into the bucket: here it would cost more than a chunk."""
         self._count += count
-        if anyio.current_time() - self._refilled >= min(REFILL_SECONDS, STALL_SECONDS / 4):
-            self._refill()
 
     @contextmanager
     def standing(self) -> Iterator[None]:
         """The clock stands while we are busy with what came."""
-        left = self._refill()
-        self._scope.deadline = math.inf
+        self._refill()
+        self._stands = True
         try:
             yield
         finally:
-            self._refilled = anyio.current_time()
-            self._scope.deadline = self._refilled + left
+            self._stands, self._looked = False, time.monotonic()
 
-    def _refill(self) -> float:
-        now = anyio.current_time()
-        left = min(STALL_SECONDS, self._scope.deadline - now + self._count / LEAST_RATE)
-        self._scope.deadline, self._refilled, self._count = now + left, now, 0
-        return left
+    def _refill(self) -> None:
+        now = time.monotonic()
+        if not self._stands:
+            self._left = min(STALL_SECONDS, self._left - (now - self._looked) + self._count / LEAST_RATE)
+        self._looked, self._count = now, 0
+
+    def _tick(self) -> None:
+        self._refill()
+        if self._left <= 0:
+            self._scope.cancel()
+        else:
+            self._wind()
+
+    def _wind(self) -> None:
+        wait = min(REFILL_SECONDS, max(self._left, STALL_SECONDS / 100))
+        self._timer = asyncio.get_running_loop().call_later(wait, self._tick)
 
     def __enter__(self) -> Pace:
         self._scope.__enter__()
+        self._wind()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
+        self._timer.cancel()
         swallowed = self._scope.__exit__(kind, error, trace)
         if self._scope.cancelled_caught:
             raise StenoboxError(
@@ -88,56 +103,78 @@ def told_when_stopped(lookout: Lookout) -> Iterator[None]:
         raise leaving() from None
 
 
-class Piece:
-    """Bytes that have come and are not written yet, PIECE_BYTES at most. Its memory serves the next piece too, and is
-    the kernel's again once the body has come: taken from the heap, it would leave holes there for good."""
+class Pump:
+    """Gives chunks to take, which blocks, in a thread: while some are taken, the next ones gather.
 
-    def __init__(self) -> None:
-        self._memory = memoryview(mmap.mmap(-1, PIECE_BYTES))
-        self._used = 0
+    At most about twice PIECE_BYTES are in memory. An asynchronous context manager: when its block ends, no thread is at
+    it any more, and all chunks are taken, unless the block was canceled or take has raised. Raises what take raises.
+    """
+
+    def __init__(self, take: Callable[..., None]) -> None:
+        self._take = take
+        self._chunks: list[bytes] = []
+        self._bytes = 0
+        self._taking: Future[None] | None = None
+        self._broken = False
 
     @property
     def full(self) -> bool:
-        return self._used == len(self._memory)
+        """Whether to `make_room` before more is added."""
+        return self._bytes >= PIECE_BYTES
 
-    def add(self, data: bytes | memoryview) -> memoryview:
-        """Take as much as there is room for. Returns the rest."""
-        view = memoryview(data)
-        fits = view[: len(self._memory) - self._used]
-        self._memory[self._used : self._used + len(fits)] = fits
-        self._used += len(fits)
-        return view[len(fits) :]
+    def add(self, chunk: bytes) -> None:
+        if chunk:
+            self._chunks.append(chunk)
+            self._bytes += len(chunk) + CHUNK_BYTES
 
-    def drain(self) -> memoryview:
-        """What is here, to be written before more is added."""
-        used, self._used = self._used, 0
-        return self._memory[:used]
+    async def make_room(self) -> None:
+        """Wait for the thread, and give it what has gathered."""
+        await self._taken()
+        if self._chunks:
+            self._taking = WRITERS.submit(self._take, *self._chunks)
+            self._chunks, self._bytes = [], 0
+
+    async def drain(self) -> None:
+        """Wait until all that was added is taken."""
+        await self.make_room()
+        await self._taken()
+
+    async def _taken(self) -> None:
+        if self._taking is not None:
+            if not self._taking.done():
+                # Awaited itself, it would be given up when we are canceled.
+                await asyncio.wait([asyncio.wrap_future(self._taking)])
+            taking, self._taking = self._taking, None
+            self._broken = taking.exception() is not None
+            taking.result()
+
+    async def __aenter__(self) -> Pump:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with anyio.CancelScope(shield=True):
+            if error is not None and not isinstance(error, ClientDisconnect | StenoboxError):
+                with suppress(Exception):  # there is nobody left to tell
+                    await self._taken()
+            elif not self._broken:
+                await self.drain()
 
 
-async def pour(request: Request, take: Callable[[memoryview], None], heard: Callable[[], None] | None = None) -> None:
-    """Give the body to take, which blocks and is called in a thread, in pieces of about PIECE_BYTES.
+async def pour(request: Request, take: Callable[..., None], heard: Callable[[], None] | None = None) -> None:
+    """Give the body to take, which blocks and is called in a thread.
 
     heard: called whenever something has come. Raises what take raises, StenoboxError stalled, and ClientDisconnect;
     what came before those was taken.
     """
-    piece = Piece()
-    try:
+    async with Pump(take) as pump:
         with Pace() as pace:
             async for chunk in request.stream():
                 pace.came(len(chunk))
                 if heard is not None:
                     heard()
-                rest = piece.add(chunk)
-                while piece.full:
+                pump.add(chunk)
+                if pump.full:
                     with pace.standing():
-                        await run_in_threadpool(take, piece.drain())
-                    rest = piece.add(rest)
-    except (ClientDisconnect, StenoboxError):
-        await _take_rest(piece, take)
-        raise
-    await _take_rest(piece, take)
-
-
-async def _take_rest(piece: Piece, take: Callable[[memoryview], None]) -> None:
-    if data := piece.drain():
-        await run_in_threadpool(take, data)
+                        await pump.make_room()

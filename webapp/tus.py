@@ -10,7 +10,7 @@ import base64
 import binascii
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from email.utils import formatdate
 
@@ -186,7 +186,7 @@ async def _patch(request: Request, box: Box) -> Response:
         elif upload.length != length:
             raise StenoboxError("invalid_request", "Upload-Length was told before, and was another.")
     try:
-        upload, offset = await _take(request, box, await _find(request, box))
+        upload, offset = await _take(request, box, upload)
     except ClientDisconnect:
         raise StenoboxError("invalid_request", "The connection broke. Ask for the offset, and go on there.") from None
     return Response(status_code=204, headers={"Upload-Offset": str(offset)} | _headers(upload))
@@ -211,53 +211,51 @@ async def _take(request: Request, box: Box, upload: Upload) -> tuple[Upload, int
     if start is None:
         raise StenoboxError("invalid_request", "Send the header Upload-Offset: where these bytes belong.")
     hash_name, digest = _checksum(request)
-    async with _hold(request, upload) as holder:
-        upload = await run_in_threadpool(resumable.find, box, upload.id, submitter_of(request))
-        offset = await run_in_threadpool(resumable.offset, box, upload)
+    coming, submitter = int(request.headers.get("content-length") or 0), submitter_of(request)
+    place = ExitStack()
+
+    def begin() -> Slice | Upload:
+        found = resumable.find(box, upload.id, submitter)
+        offset = resumable.offset(box, found)
         if start != offset:
             raise StenoboxError("offset_mismatch", f"This upload is at {offset:,}, not at {start:,}. Go on there.")
-        coming = int(request.headers.get("content-length") or 0)
-        if upload.length is not None and offset + coming > upload.length:
-            raise StenoboxError("too_large", f"That would be more than the {upload.length:,} bytes announced.")
-        if not resumable.receiving(upload):  # an empty request after the end
-            return upload, offset
-        if upload.length is not None and coming and offset + coming == upload.length:
-            await run_in_threadpool(box.queue.warm, upload.id)  # the engine may have left since the first bytes
-        place = resumable.receive(box, upload, hash_name)
-        offset = await _write(request, await run_in_threadpool(place.__enter__), place.__exit__, holder, digest)
-    return await run_in_threadpool(resumable.find, box, upload.id, submitter_of(request)), offset
+        if found.length is not None and offset + coming > found.length:
+            raise StenoboxError("too_large", f"That would be more than the {found.length:,} bytes announced.")
+        if not resumable.receiving(found):  # an empty request after the end
+            return found
+        if found.length is not None and coming and offset + coming == found.length:
+            box.queue.warm(found.id)  # the engine may have left since the first bytes
+        return place.enter_context(resumable.receive(box, found, hash_name))
+
+    async with _hold(request, upload) as holder:
+        piece = await run_in_threadpool(begin)
+        if isinstance(piece, Upload):
+            return piece, start
+        await _write(request, piece, place, holder, digest)
+    return piece.upload, piece.size
 
 
-async def _write(request: Request, piece: Slice, leave: Callable[..., object], holder: _Holder, digest: bytes) -> int:
+async def _write(request: Request, piece: Slice, place: ExitStack, holder: _Holder, digest: bytes) -> None:
+    """Write the body, and leave the place of its slice, whatever happens."""
+
     def heard() -> None:
         holder.heard = time.monotonic()
 
     def finish() -> None:
-        if piece.hash is not None:
-            piece.verify(digest)
-        if piece.upload.submit and piece.size == piece.upload.length:
-            piece.finish()
+        with place:
+            if piece.hash is not None:
+                piece.verify(digest)
+            if piece.upload.submit and piece.size == piece.upload.length:
+                piece.finish()
 
-    failure: BaseException | None = None
     try:
         with told_when_stopped(piece.box.lookout):
             await pour(request, piece.write, heard)
-        await run_in_threadpool(finish)
     except BaseException as error:
-        failure = error
-        raise
-    finally:
         with anyio.CancelScope(shield=True):
-            await run_in_threadpool(_leave, leave, failure)
-    return piece.size
-
-
-def _leave(leave: Callable[..., object], failure: BaseException | None) -> None:
-    try:
-        leave(None if failure is None else type(failure), failure, None)
-    except BaseException as error:
-        if error is not failure:
-            raise
+            await run_in_threadpool(place.__exit__, type(error), error, error.__traceback__)
+        raise
+    await run_in_threadpool(finish)
 
 
 @asynccontextmanager

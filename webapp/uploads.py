@@ -21,7 +21,7 @@ from tasks.errors import StenoboxError
 from tasks.receiving import Receiving
 from tasks.repeats import HEADER, Repeat, check_key
 from webapp import streams
-from webapp.streams import Pace
+from webapp.streams import Pace, Pump
 from webapp.submitters import asker_of, submitter_of
 
 FIELD_BYTES = 4096
@@ -75,11 +75,12 @@ async def read_form(
         first = await run_in_threadpool(stack.enter_context, receive("recording", size))
         reader = _Reader(box, receive, stack, first, boundary, allowed, several)
         with streams.told_when_stopped(box.lookout):
-            with Pace() as pace:
-                async for chunk in request.stream():
-                    pace.came(len(chunk))
-                    with pace.standing():
-                        await reader.feed(chunk)
+            async with reader.pump:
+                with Pace() as pace:
+                    async for chunk in request.stream():
+                        pace.came(len(chunk))
+                        with pace.standing():
+                            await reader.feed(chunk)
             form = reader.finish()
             for upload in form.uploads:
                 await settle(upload.receiving)
@@ -163,7 +164,7 @@ class _Reader:
         self._field: str | None = None
         self._text = bytearray()
         self._upload: Upload | None = None
-        self._piece = streams.Piece()
+        self.pump = Pump(self._write)
         self._ended = False
 
     def _callbacks(self) -> Any:
@@ -207,10 +208,9 @@ class _Reader:
     async def _on(self, event: str, data: bytes) -> None:
         match event:
             case "part_data" if self._upload is not None:
-                rest = self._piece.add(data)
-                while self._piece.full:
-                    await self._write(self._upload)
-                    rest = self._piece.add(rest)
+                self.pump.add(data)
+                if self.pump.full:
+                    await self.pump.make_room()
             case "part_data":
                 self._text += data
                 if len(self._text) > FIELD_BYTES:
@@ -227,7 +227,7 @@ class _Reader:
             case "headers_finished":
                 await self._begin()
             case "part_end" if self._upload is not None:
-                await self._write(self._upload)
+                await self.pump.drain()
                 self._upload = None
             case "part_end" if self._field is not None:
                 fields = self._form.fields
@@ -274,8 +274,9 @@ class _Reader:
         self._upload = Upload(receiving, name)
         self._form.uploads.append(self._upload)
 
-    async def _write(self, upload: Upload) -> None:
-        await run_in_threadpool(upload.receiving.write, self._piece.drain())
+    def _write(self, *chunks: bytes) -> None:
+        assert self._upload is not None
+        self._upload.receiving.write(*chunks)
 
 
 def _malformed() -> StenoboxError:

@@ -23,7 +23,7 @@ HEAVY = {
     "webapp.standin", "webapp.submit", "webapp.supervisor", "tasks.backup", "tasks.doctor", "tasks.trial",
     # for the worker and its children
     "tasks.engine", "tasks.fetching", "tasks.heartbeat", "tasks.monitor", "tasks.pipeline", "tasks.worker",
-    "av", "numpy", "torch", "whisperx", "yt_dlp", "huggingface_hub",
+    "huey.consumer", "multiprocessing", "av", "numpy", "torch", "whisperx", "yt_dlp", "huggingface_hub",
     # for what a box does once or never
     "alembic", "argon2", "httpx", "platformdirs", "prometheus_client", "psutil",
     # twice the same

@@ -16,6 +16,8 @@ def imports() -> Iterator[None]:
     stand_ins = {
         # Imported by uvicorn's package, which wants to be a command; with it click, 1.3 MB.
         "uvicorn.main": _module("uvicorn.main", Server=None, main=None, run=None),
+        # For those who take from Huey's queue; with multiprocessing, 0.4 MB.
+        "huey.consumer": _module("huey.consumer", Consumer=None),
         # Huey's default, which `tasks.queue` replaces: a second SQLite, 1 MB.
         "sqlite3": dbapi2,
     }

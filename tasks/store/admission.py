@@ -277,7 +277,7 @@ def retry(database: Database, first: Limits, job_id: str, submitter: str = "") -
 
 def _end_of_line() -> Any:
     """Now; when the clock was set back, a moment after the last one in line, whom nobody may overtake."""
-    line = jobs.alias("ahead")
+    line = rows.line
     last = sa.select(sa.func.max(line.c.queued_at)).where(
         line.c.finished_at.is_(None), line.c.state == sa.literal_column("'queued'")
     )
@@ -288,7 +288,7 @@ def _end_of_line() -> Any:
 def _turn(job_id: str) -> Any:
     """Submitters are served in turn: each one's next job goes into the round after that of its last active one, at
     the earliest into the round that is being served."""
-    own, line = jobs.alias("own"), jobs.alias("line")
+    own, line = rows.own, rows.line
     submitter = sa.select(jobs.c.submitter).where(jobs.c.id == job_id).scalar_subquery()
     last = sa.select(sa.func.max(own.c.turn)).where(
         own.c.finished_at.is_(None), own.c.submitter == submitter, own.c.id != job_id, own.c.state != State.RECEIVING

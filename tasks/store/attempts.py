@@ -52,7 +52,7 @@ def claim_next(database: Database, first: Limits, worker: str, lease: float, *, 
     """
     lane = rows.light if light else lambda table: ~rows.light(table)
     token, now = uuid.uuid4().hex, time.time()
-    other = jobs.alias("other")
+    other = rows.other
     running = other.c.finished_at.is_(None) & (other.c.state == sa.literal_column("'running'"))
     running &= ~other.c.needs_download & lane(other)
     head = (

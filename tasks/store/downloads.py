@@ -63,7 +63,7 @@ def admit_link(
 def claim_download(database: Database, first: Limits, worker: str, lease: float) -> Attempt | None:
     """queued → running for the first in line whose link has to be fetched, if a slot for downloads is free."""
     token, now = uuid.uuid4().hex, time.time()
-    other = jobs.alias("other")
+    other = rows.other
     fetching = (
         other.c.finished_at.is_(None) & (other.c.state == sa.literal_column("'running'")) & other.c.needs_download
     )

@@ -26,6 +26,7 @@ class Seen:
 
 NOTHING_SEEN = Seen()
 LOST = "worker_lost"
+_other = attempts.alias("other")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def smaller_batch(connection: Connection, job_id: str) -> int | None:
 def losses(connection: Connection, which: Any) -> dict[str, int]:
     """How many of the last tries in a row lost their worker: for each job that `which` names, the running try not
     counted."""
-    other = attempts.alias("other")
+    other = _other
     last = sa.select(sa.func.coalesce(sa.func.max(other.c.number), 0)).where(
         other.c.job == attempts.c.job, other.c.cause.is_distinct_from(LOST), other.c.ended_at.is_not(None)
     )

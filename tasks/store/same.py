@@ -17,7 +17,7 @@ MOST_TWINS = 20
 def twins(database: Database, job_id: str, sha256: str, params: Params) -> list[Job]:
     """Completed jobs of the same submitter and kind as this one, with the same bytes and parameters, newest first; none
     for a submitter without a key."""
-    own = jobs.alias("own")
+    own = rows.own
     query = (
         sa.select(jobs)
         .join(own, (own.c.submitter == jobs.c.submitter) & (own.c.kind == jobs.c.kind))

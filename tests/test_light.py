@@ -21,6 +21,8 @@ HEAVY = {
     # for commands, of ours and of libraries
     "argparse", "click", "getpass", "tarfile", "webapp.bench", "webapp.checkup", "webapp.client", "webapp.offline",
     "webapp.standin", "webapp.submit", "webapp.supervisor", "tasks.backup", "tasks.doctor", "tasks.trial",
+    # for the document of the API and for type checkers
+    "webapp.openapi", "webapp.shapes",
     # for the worker and its children
     "tasks.engine", "tasks.fetching", "tasks.heartbeat", "tasks.monitor", "tasks.pipeline", "tasks.worker",
     "huey.consumer", "multiprocessing", "av", "numpy", "torch", "whisperx", "yt_dlp", "huggingface_hub",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
@@ -16,12 +17,15 @@ from tasks.jobs import Job, JobKind, State
 from tasks.repeats import Repeat
 from tasks.transcripts import find_format
 from tasks.wishes import FIELDS
-from webapp import raw, shapes, submissions
+from webapp import raw, submissions
 from webapp.auth import principal_of
 from webapp.bodies import media_type
 from webapp.endpoints import check_query, limit_of
 from webapp.resources import job_json
 from webapp.uploads import read_form
+
+if TYPE_CHECKING:
+    from webapp import shapes
 
 MOST_JOBS = 200
 

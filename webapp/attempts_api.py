@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -10,9 +10,11 @@ from starlette.responses import JSONResponse, Response
 from tasks import store
 from tasks.jobs import State
 from tasks.store import AttemptRecord
-from webapp import shapes
 from webapp.api import box_of
 from webapp.resources import rfc3339, stamp
+
+if TYPE_CHECKING:
+    from webapp import shapes
 
 
 def list_attempts(request: Request) -> Response:
@@ -32,7 +34,7 @@ def attempt_json(one: AttemptRecord) -> shapes.Attempt:
         "ended_at": rfc3339(one.ended_at),
         "seconds": None if one.ended_at is None else round(max(0.0, one.ended_at - one.started_at), 3),
         "stage": one.stage,
-        "outcome": cast(shapes.Outcome | None, "requeued" if one.outcome == State.QUEUED else one.outcome),
+        "outcome": cast("shapes.Outcome | None", "requeued" if one.outcome == State.QUEUED else one.outcome),
         "cause": {"code": one.cause, "message": one.sentence} if one.cause else None,
         "charged": one.charged,
         "peak_bytes": one.peak_bytes,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -14,11 +14,13 @@ from tasks.capacity import Limits, Load
 from tasks.errors import StenoboxError
 from tasks.jobs import Job, State, is_id
 from tasks.store import Batch
-from webapp import shapes
 from webapp.api import MOST_JOBS, attachment, box_of
 from webapp.bodies import read_json
 from webapp.endpoints import check_names, limit_of
 from webapp.resources import rfc3339, stamp
+
+if TYPE_CHECKING:
+    from webapp import shapes
 
 EXAMPLE = '{"name": "Interviews"}'
 RETRIABLE = (State.FAILED, State.CANCELED)
@@ -35,7 +37,7 @@ def batch_json(batch: Batch, active: list[Job], limits: Limits, load: Load) -> s
         "finished_at": rfc3339(batch.finished_at),
         "total": batch.total,
         "done": batch.done,
-        "jobs": cast(shapes.BatchJobs, {state.value: batch.count(state) for state in State}),
+        "jobs": cast("shapes.BatchJobs", {state.value: batch.count(state) for state in State}),
         "progress": round(batch.progress, 3),
         "eta_seconds": None if left is None else round(left, 1),
         "links": {"self": path, "jobs": f"/api/v1/jobs?batch={batch.id}", "zip": f"{path}/zip"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import anyio
 import anyio.to_thread
@@ -14,8 +14,10 @@ from tasks.capacity import Limits, Load
 from tasks.machine import Bound
 from tasks.slots import Plan
 from tasks.survey import Survey
-from webapp import shapes
 from webapp.api import box_of
+
+if TYPE_CHECKING:
+    from webapp import shapes
 
 PATIENCE_SECONDS = 0.5
 """How long the database may take; after that the answer comes from memory, without the load."""
@@ -53,7 +55,7 @@ def survey_json(survey: Survey) -> shapes.Capacity:
             "maximum": plan.maximum,
             "recommended": plan.recommended,
             "lines": [
-                {"text": line.text, "value": line.value, "unit": cast(shapes.Unit, line.unit)} for line in plan.lines
+                {"text": line.text, "value": line.value, "unit": cast("shapes.Unit", line.unit)} for line in plan.lines
             ],
         },
         "devices": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -11,8 +12,10 @@ from starlette.routing import Match, Route
 
 from tasks import __version__
 from tasks.errors import StenoboxError
-from webapp import shapes
 from webapp.templating import templates
+
+if TYPE_CHECKING:
+    from webapp import shapes
 
 _PROGRAMS = ("/api/", "/transcribe", "/download", "/extract-audio", "/healthz", "/readyz", "/openapi.json")
 """Addresses of programs, which want JSON; the others are people's."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -13,10 +13,13 @@ from tasks.actions import Box
 from tasks.errors import StenoboxError
 from tasks.jobs import Job, JobKind, State
 from tasks.wishes import FIELDS
-from webapp import shapes, submissions
+from webapp import submissions
 from webapp.api import box_of
 from webapp.bodies import media_type, read_json
 from webapp.uploads import read_form
+
+if TYPE_CHECKING:
+    from webapp import shapes
 
 _STATUS: dict[State, shapes.GuideStatus] = {
     State.RECEIVING: "queued",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
@@ -13,7 +13,6 @@ from starlette.responses import JSONResponse, Response
 from tasks import __version__, batches, ingest, links
 from tasks.errors import StenoboxError
 from tasks.links.about import clean
-from webapp import shapes
 from webapp.api import box_of
 from webapp.bodies import read_json
 from webapp.endpoints import check_names
@@ -21,6 +20,9 @@ from webapp.errors import headers
 from webapp.pages import refused, see
 from webapp.submitters import asker_of, submitter_of
 from webapp.templating import templates
+
+if TYPE_CHECKING:
+    from webapp import shapes
 
 EXAMPLE = '{"url": "https://…"}'
 FORM_BYTES = 512 * 1024
@@ -36,7 +38,7 @@ async def look(request: Request) -> Response:
     if not isinstance(url, str):
         raise StenoboxError("invalid_value", f"Send {EXAMPLE}.", param="url")
     found = asdict(await run_in_threadpool(ingest.look, box, url))
-    return JSONResponse(cast(shapes.Preview, found))
+    return JSONResponse(cast("shapes.Preview", found))
 
 
 async def begin(request: Request) -> Response:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -9,8 +11,10 @@ from tasks import readiness
 from tasks.actions import Box
 from tasks.readiness import Reason
 from tasks.recovery import worker_is_here
-from webapp import shapes
 from webapp.api import box_of
+
+if TYPE_CHECKING:
+    from webapp import shapes
 
 
 def reasons(box: Box) -> list[Reason]:

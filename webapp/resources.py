@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from tasks import capacity
 from tasks.capacity import Limits, Load
 from tasks.jobs import Failure, Job, JobKind, State
 from tasks.wishes import FIELDS
-from webapp import shapes
+
+if TYPE_CHECKING:
+    from webapp import shapes
 
 
 def job_json(job: Job, limits: Limits, load: Load, submitters: Mapping[str, str]) -> shapes.Job:
@@ -37,20 +39,20 @@ def job_json(job: Job, limits: Limits, load: Load, submitters: Mapping[str, str]
         "attempts": job.attempts,
         "crashes": job.crashes,
         "source": {
-            "type": cast(shapes.SourceType, job.source.type),
+            "type": cast("shapes.SourceType", job.source.type),
             "name": job.source.name,
             "url": job.source.url,
             "bytes": job.source.bytes,
             "seconds": job.source.seconds,
         },
-        "params": cast(shapes.JobParams, {name: getattr(job.params, name) or None for name in FIELDS[job.kind]}),
-        "media": cast(shapes.Media | None, job.media),
+        "params": cast("shapes.JobParams", {name: getattr(job.params, name) or None for name in FIELDS[job.kind]}),
+        "media": cast("shapes.Media | None", job.media),
         "queue_position": job.queue_position,
         "eta_seconds": _eta(job, limits, load),
         "realtime_factor": None if job.realtime_factor is None else round(job.realtime_factor, 3),
         "error": _failed(job.error),
         "note": job.note,
-        "about": cast(shapes.About, job.about),
+        "about": cast("shapes.About", job.about),
         "batch": job.batch,
         "submitter": submitters.get(job.submitter),
         "links": links,

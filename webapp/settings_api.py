@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
@@ -11,12 +12,14 @@ from starlette.responses import JSONResponse, Response
 
 from tasks import store
 from tasks.actions import Box
-from webapp import shapes
 from webapp.api import box_of
 from webapp.bodies import read_json
 from webapp.endpoints import limit_of
 from webapp.resources import stamp
 from webapp.submitters import name_of
+
+if TYPE_CHECKING:
+    from webapp import shapes
 
 MOST_CHANGES = 500
 UNLOADING = "The model leaves memory now, unless a recording is being transcribed. The next one loads it again."

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from typing import TYPE_CHECKING
 
 import anyio
 from starlette.concurrency import run_in_threadpool
@@ -24,12 +25,15 @@ from tasks.actions import Box
 from tasks.errors import StenoboxError
 from tasks.resumable import Slice
 from tasks.store import Upload
-from webapp import errors, shapes
+from webapp import errors
 from webapp.api import box_of
 from webapp.bodies import media_type
 from webapp.resources import rfc3339
 from webapp.streams import pour, told_when_stopped
 from webapp.submitters import asker_of, submitter_of
+
+if TYPE_CHECKING:
+    from webapp import shapes
 
 VERSION = "1.0.0"
 EXTENSIONS = "creation,creation-with-upload,creation-defer-length,checksum,expiration,termination"

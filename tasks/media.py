@@ -28,7 +28,7 @@ from tasks.jobs import is_id
 
 EXTRAS = ("peaks.json", "cover.jpg")
 """What a decoder makes besides the sound."""
-AHEAD_BYTES = 4 * 1024 * 1024
+AHEAD_BYTES = 2 * 1024 * 1024
 """How much of what arrives the kernel keeps to itself before it is told to begin writing it to the disk."""
 MOST_CHUNKS = 1024
 """In one call: IOV_MAX of Linux and macOS."""

@@ -19,7 +19,7 @@ import link_site
 import psutil
 import pytest
 from link_site import SECONDS, Site, furnish
-from support import serve, wait_until
+from support import Served, serve, wait_until
 
 from tasks import children, links
 from tasks.children import ChildDied
@@ -372,11 +372,17 @@ def test_a_thread_that_is_late_leaves_no_child(web: Site, folder: Path) -> None:
     wait_until(lambda: {thread.name for thread in threading.enumerate()} <= before | {"spawner_0"}, 10)
 
 
+@pytest.fixture(scope="module")
+def served(web: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    made = serve(tmp_path_factory.mktemp("box"), STENOBOX_SLOTS="1", STENOBOX_EGRESS_ALLOW=web.allowed)
+    yield made
+    assert made.stop() == 0, made.log.read_text()
+
+
 @pytest.mark.timeout(600)
-def test_a_link_becomes_a_transcript_on_a_real_box_while_a_slow_site_holds_no_slot(web: Site, tmp_path: Path) -> None:
+def test_a_link_becomes_a_transcript_on_a_real_box_while_a_slow_site_holds_no_slot(web: Site, served: Served) -> None:
     web.pause = 0.05
     web.page("/slow.html", '<title>A slow talk</title><audio src="/endless.mp3"></audio>')
-    served = serve(tmp_path, STENOBOX_SLOTS="1", STENOBOX_EGRESS_ALLOW=web.allowed)
     try:
         for url in ("/slow.html", "/talk.mp3"):
             assert served.post("/links", data={"url": web.url + url}).status_code == 303
@@ -394,4 +400,33 @@ def test_a_link_becomes_a_transcript_on_a_real_box_while_a_slow_site_holds_no_sl
         wait_until(lambda: not served.children("tasks.links"), 10)
     finally:
         web.pause = 0.001
-        assert served.stop() == 0, served.log.read_text()
+
+
+@pytest.mark.timeout(600)
+def test_a_link_is_fetched_extracted_and_transcribed_in_three_steps(web: Site, served: Served) -> None:
+    def step(name: str, **fields: str) -> dict[str, Any]:
+        answer = served.post(f"/api/v1/{name}", json=fields)
+        assert answer.status_code == 202, answer.text
+        done = served.finish(answer.json(), 500)
+        assert done["state"] == "completed", done
+        return done
+
+    fetched = step("downloads", url=f"{web.url}/page.html")
+    assert (fetched["kind"], fetched["about"]["title"], fetched["source"]["url"]) == (
+        "download", "A talk, with slides", f"{web.url}/page.html",
+    )  # fmt: skip
+    assert served.get(fetched["links"]["media"]).content == link_site.media("mp3")
+    sound = step("audio-extractions", source_job=fetched["id"], format="flac")
+    assert served.get(sound["links"]["media"]).content.startswith(b"fLaC")
+    spoken = step("transcriptions", source_job=sound["id"], model="demo")
+    at_once = step("transcriptions", url=f"{web.url}/page.html", model="demo")
+    assert spoken["source"]["seconds"] == pytest.approx(SECONDS, abs=0.2)
+    assert served.transcript(spoken).json()["text"] == served.transcript(at_once).json()["text"] != ""
+
+
+@pytest.mark.timeout(600)
+def test_sound_is_taken_from_a_link_in_one_step(web: Site, served: Served) -> None:
+    job = served.post("/api/v1/audio-extractions", json={"url": f"{web.url}/talk.mp3", "format": "wav"}).json()
+    done = served.finish(job, 500)
+    assert (done["state"], done["params"]["format"]) == ("completed", "wav")
+    assert served.get(done["links"]["media"]).content.startswith(b"RIFF")

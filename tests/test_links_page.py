@@ -235,3 +235,14 @@ def test_the_limits_page_changes_what_is_allowed_of_links(client: TestClient, be
     wrong = client.post("/limits", data=typed | {"link_hosts": "<b>"})
     assert wrong.status_code == 422
     assert "Names of sites with commas" in wrong.text
+
+
+def test_a_link_beside_files_is_not_left_out_without_a_word(client: TestClient, behind: Box) -> None:
+    """Without JavaScript one form has both, and a button for each."""
+    fields = {"model": "demo", "language": "", "url": f" {URL} ", "batch": ""}
+    answer = client.post("/jobs", data=fields, files={"file": ("a.wav", b"sound")})
+    assert answer.status_code == 400
+    assert "Press Fetch for the link" in words(answer.text)
+    assert store.list_active(behind.database) == []
+    answer = client.post("/jobs", data=fields | {"url": " "}, files={"file": ("a.wav", b"sound")})
+    assert answer.status_code == 303

@@ -87,9 +87,8 @@ async def submit(request: Request) -> Response:
     """POST /jobs: the form of the page without JavaScript. All files are taken, or none."""
     box = box_of(request)
     try:
-        async with read_form(
-            request, box, allowed=(*FIELDS[JobKind.TRANSCRIPTION], "url", "batch"), several=True
-        ) as form:
+        allowed = (*FIELDS[JobKind.TRANSCRIPTION], "url", "batch")
+        async with read_form(request, box, allowed=allowed, several=True, check=_no_link) as form:
 
             def queue() -> list[Job]:
                 params = box.wanted(JobKind.TRANSCRIPTION, form.fields)
@@ -109,6 +108,13 @@ async def submit(request: Request) -> Response:
     except StenoboxError as error:
         return await run_in_threadpool(refused, request, error)
     return see(f"/jobs/{jobs[0].id}" if len(jobs) == 1 else f"/batches/{jobs[0].batch}")
+
+
+def _no_link(fields: dict[str, str]) -> None:
+    """A link beside files would be left without a word."""
+    if fields.get("url"):
+        sentence = "There is a link in the form besides files. Press Fetch for the link, or empty it to send the files."
+        raise StenoboxError("invalid_request", sentence, param="url")
 
 
 def to_index(request: Request) -> Response:

@@ -53,12 +53,14 @@ class Form:
 
 @asynccontextmanager
 async def read_form(
-    request: Request, box: Box, *, allowed: tuple[str, ...], several: bool, warm: bool = True
-) -> AsyncIterator[Form]:
+    request: Request, box: Box, *, allowed: tuple[str, ...], several: bool, warm: bool = True,
+    check: Callable[[dict[str, str]], object] = lambda fields: None,
+) -> AsyncIterator[Form]:  # fmt: skip
     """Read the request's form. Places of files that were not queued when the block ends are given back.
 
     The first place is taken before the body is read, so a full box answers before anything was sent.
     allowed: names of text fields. several: whether more than one file may come. warm: whether a model will be needed.
+    check: given the fields so far, after each: what is wrong with them is said before the file's bytes come.
     Raises StenoboxError: the refusals of admission and everything that can be wrong with a form.
     """
     boundary = _boundary(request)
@@ -73,7 +75,7 @@ async def read_form(
     try:
         receive = partial(box.receive, submitter=submitter, asker=asker, key=key, warm=warm)
         first = await run_in_threadpool(stack.enter_context, receive("recording", size))
-        reader = _Reader(box, receive, stack, first, boundary, allowed, several)
+        reader = _Reader(box, receive, stack, first, boundary, allowed, several, check)
         with streams.told_when_stopped(box.lookout):
             async with reader.pump:
                 with Pace() as pace:
@@ -143,6 +145,7 @@ class _Reader:
         boundary: bytes,
         allowed: tuple[str, ...],
         several: bool,
+        check: Callable[[dict[str, str]], object],
     ) -> None:
         self._box = box
         self._receive = receive
@@ -150,6 +153,7 @@ class _Reader:
         self._spare: Receiving | Repeat | None = first
         self._allowed = allowed
         self._several = several
+        self._check = check
         self._form = Form()
         self._events: list[tuple[str, bytes]] = []
         try:
@@ -233,7 +237,8 @@ class _Reader:
                 fields = self._form.fields
                 fields[self._field] = self._text.decode("utf-8", "replace").strip()
                 self._field, self._text = None, bytearray()
-                if "model" in fields:  # what is wrong is said before the recording's bytes come
+                self._check(fields)
+                if "model" in fields:
                     await run_in_threadpool(self._box.params, fields["model"], fields.get("language"))
             case "end":
                 self._ended = True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import re
 import socket
 from collections.abc import Iterator
 
@@ -9,6 +11,7 @@ import pytest
 from starlette.applications import Starlette
 from web_support import Live, live
 
+from tasks import media
 from tasks.config import Config
 from webapp import protocol
 from webapp.security import HEADERS
@@ -81,6 +84,32 @@ def test_a_long_body_is_not_taken_for_a_head(box: Live) -> None:
         )
         connection.sendall(body[:200_000])
         assert connection.recv(65536).startswith(b"HTTP/1.1 415")
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_bodies_come_as_they_were_sent(box: Live, chunked: bool) -> None:
+    """In pieces of every size, on one connection: large ones go past uvicorn's own buffer."""
+    chance = random.Random(7)
+    sizes = [1, 65_536, 65_537, 300_000, 3_000_000, 70_000, 12]
+    with box.connect() as connection:
+        for number, size in enumerate(sizes):
+            body = chance.randbytes(size)
+            address = f"PUT /api/v1/transcriptions/{number}.wav HTTP/1.1\r\nHost: localhost\r\n"
+            length = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(body)}"
+            connection.sendall(f"{address}{length}\r\n\r\n".encode())
+            left = memoryview(body)
+            while left:
+                piece = left[: chance.choice([1, 1000, 70_000, 500_000])]
+                connection.sendall(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+                left = left[len(piece) :]
+            if chunked:
+                connection.sendall(b"0\r\n\r\n")
+            head = connection.recv(65536)
+            assert head.startswith(b"HTTP/1.1 202"), head
+            job = re.search(rb'"id":"(\w+)"', head)
+            assert job
+            assert media.source(box.config, job[1].decode()).read_bytes() == body
+            box.box.delete(job[1].decode())
 
 
 def test_uvicorn_trusts_no_proxy_and_says_nothing_of_itself(config: Config) -> None:

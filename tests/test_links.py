@@ -373,41 +373,41 @@ def test_a_thread_that_is_late_leaves_no_child(web: Site, folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def served(web: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def link_box(web: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     made = serve(tmp_path_factory.mktemp("box"), STENOBOX_SLOTS="1", STENOBOX_EGRESS_ALLOW=web.allowed)
     yield made
     assert made.stop() == 0, made.log.read_text()
 
 
 @pytest.mark.timeout(600)
-def test_a_link_becomes_a_transcript_on_a_real_box_while_a_slow_site_holds_no_slot(web: Site, served: Served) -> None:
+def test_a_link_becomes_a_transcript_on_a_real_box_while_a_slow_site_holds_no_slot(web: Site, link_box: Served) -> None:
     web.pause = 0.05
     web.page("/slow.html", '<title>A slow talk</title><audio src="/endless.mp3"></audio>')
     try:
         for url in ("/slow.html", "/talk.mp3"):
-            assert served.post("/links", data={"url": web.url + url}).status_code == 303
-        done, slow = served.get("/api/v1/jobs").json()["jobs"]
-        done = served.finish(done, 500)
+            assert link_box.post("/links", data={"url": web.url + url}).status_code == 303
+        done, slow = link_box.get("/api/v1/jobs").json()["jobs"]
+        done = link_box.finish(done, 500)
         assert (done["state"], done["source"]["name"], done["about"]["title"]) == ("completed", "talk", "talk")
         assert (done["source"]["url"], done["attempts"]) == (f"{web.url}/talk.mp3", 1)
-        assert served.transcript(done).json()["segments"]
-        slow = served.get(slow["links"]["self"]).json()
+        assert link_box.transcript(done).json()["segments"]
+        slow = link_box.get(slow["links"]["self"]).json()
         assert (slow["state"], slow["stage"]) == ("running", "download")
         assert slow["source"]["bytes"] > 0
-        assert served.children("tasks.links")
-        served.post(slow["links"]["self"] + "/cancel")
-        assert served.finish(slow)["state"] == "canceled"
-        wait_until(lambda: not served.children("tasks.links"), 10)
+        assert link_box.children("tasks.links")
+        link_box.post(slow["links"]["self"] + "/cancel")
+        assert link_box.finish(slow)["state"] == "canceled"
+        wait_until(lambda: not link_box.children("tasks.links"), 10)
     finally:
         web.pause = 0.001
 
 
 @pytest.mark.timeout(600)
-def test_a_link_is_fetched_extracted_and_transcribed_in_three_steps(web: Site, served: Served) -> None:
+def test_a_link_is_fetched_extracted_and_transcribed_in_three_steps(web: Site, link_box: Served) -> None:
     def step(name: str, **fields: str) -> dict[str, Any]:
-        answer = served.post(f"/api/v1/{name}", json=fields)
+        answer = link_box.post(f"/api/v1/{name}", json=fields)
         assert answer.status_code == 202, answer.text
-        done = served.finish(answer.json(), 500)
+        done = link_box.finish(answer.json(), 500)
         assert done["state"] == "completed", done
         return done
 
@@ -415,18 +415,18 @@ def test_a_link_is_fetched_extracted_and_transcribed_in_three_steps(web: Site, s
     assert (fetched["kind"], fetched["about"]["title"], fetched["source"]["url"]) == (
         "download", "A talk, with slides", f"{web.url}/page.html",
     )  # fmt: skip
-    assert served.get(fetched["links"]["media"]).content == link_site.media("mp3")
+    assert link_box.get(fetched["links"]["media"]).content == link_site.media("mp3")
     sound = step("audio-extractions", source_job=fetched["id"], format="flac")
-    assert served.get(sound["links"]["media"]).content.startswith(b"fLaC")
+    assert link_box.get(sound["links"]["media"]).content.startswith(b"fLaC")
     spoken = step("transcriptions", source_job=sound["id"], model="demo")
     at_once = step("transcriptions", url=f"{web.url}/page.html", model="demo")
     assert spoken["source"]["seconds"] == pytest.approx(SECONDS, abs=0.2)
-    assert served.transcript(spoken).json()["text"] == served.transcript(at_once).json()["text"] != ""
+    assert link_box.transcript(spoken).json()["text"] == link_box.transcript(at_once).json()["text"] != ""
 
 
 @pytest.mark.timeout(600)
-def test_sound_is_taken_from_a_link_in_one_step(web: Site, served: Served) -> None:
-    job = served.post("/api/v1/audio-extractions", json={"url": f"{web.url}/talk.mp3", "format": "wav"}).json()
-    done = served.finish(job, 500)
+def test_sound_is_taken_from_a_link_in_one_step(web: Site, link_box: Served) -> None:
+    job = link_box.post("/api/v1/audio-extractions", json={"url": f"{web.url}/talk.mp3", "format": "wav"}).json()
+    done = link_box.finish(job, 500)
     assert (done["state"], done["params"]["format"]) == ("completed", "wav")
-    assert served.get(done["links"]["media"]).content.startswith(b"RIFF")
+    assert link_box.get(done["links"]["media"]).content.startswith(b"RIFF")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import socket
@@ -68,8 +69,12 @@ def test_what_is_no_request_gets_the_headers_of_all_answers(box: Live, sent: byt
         connection.sendall(sent)
         head, _, body = answer(connection).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
-    assert body == b"Invalid HTTP request received.\n"
-    assert protocol._TOO_LARGE.startswith(b"HTTP/1.1 431 ")
+    error = json.loads(body)["error"]
+    assert (error["code"], error["type"], error["param"]) == ("invalid_request", "invalid_request_error", None)
+    assert "no HTTP request" in error["message"]
+    large, _, why = protocol._TOO_LARGE.partition(b"\r\n\r\n")
+    assert large.startswith(b"HTTP/1.1 431 ")
+    assert "64 KiB" in json.loads(why)["error"]["message"]
     for name, value in HEADERS.items():
         assert f"\r\n{name}: {value}".encode() in head
         assert f"\r\n{name}: {value}\r\n".encode() in protocol._TOO_LARGE

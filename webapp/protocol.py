@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from tasks.errors import StenoboxError
+from webapp import errors
 from webapp.security import HEADERS
 
 MOST_HEAD_BYTES = 64 * 1024
@@ -16,14 +19,21 @@ HEAD_SECONDS = 20.0
 """How long they may take from the connection's, or the request's, beginning."""
 
 
-def _bare(status: str, text: str) -> bytes:
-    """An answer from before the application, with the headers that all answers have."""
-    own = {"Connection": "close", "Content-Type": "text/plain; charset=utf-8", "Content-Length": str(len(text))}
+def _bare(status: str, sentence: str) -> bytes:
+    """A refusal from before the application, in the shape and with the headers that all refusals have."""
+    text = json.dumps(errors.body(StenoboxError("invalid_request", sentence)))
+    own = {"Connection": "close", "Content-Type": "application/json", "Content-Length": str(len(text))}
     lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in (own | HEADERS).items()), "", text]
     return "\r\n".join(lines).encode()
 
 
-_TOO_LARGE = _bare("431 Request Header Fields Too Large", "The headers of this are too large.\n")
+_UNREADABLE = _bare(
+    "400 Bad Request", "This is no HTTP request that can be read. If it was meant as HTTPS, use http://."
+)
+_TOO_LARGE = _bare(
+    "431 Request Header Fields Too Large",
+    f"The headers of this request are larger than {MOST_HEAD_BYTES // 1024} KiB. Send fewer: cookies, for example.",
+)
 
 
 LEFTOVER_SECONDS = 30.0
@@ -58,7 +68,7 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
-        self.transport.write(_bare("400 Bad Request", f"{msg}\n"))
+        self.transport.write(_UNREADABLE)
         self.transport.close()
 
     def on_message_begin(self) -> None:

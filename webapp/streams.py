@@ -106,9 +106,13 @@ def told_when_stopped(lookout: Lookout) -> Iterator[None]:
 class Pump:
     """Gives chunks to take, which blocks, in a thread: while some are taken, the next ones gather.
 
-    At most about twice PIECE_BYTES are in memory. An asynchronous context manager: when its block ends, no thread is at
-    it any more, and all chunks are taken, unless the block was canceled or take has raised. Raises what take raises.
+    At most about twice PIECE_BYTES are in memory, where many pumps work at once a chunk or two for each. An
+    asynchronous context manager: when its block ends, no thread is at it any more, and all chunks are taken, unless the
+    block was canceled or take has raised. Raises what take raises.
     """
+
+    working = 0
+    """Pumps whose block is under way, of this process."""
 
     def __init__(self, take: Callable[..., None]) -> None:
         self._take = take
@@ -120,7 +124,7 @@ class Pump:
     @property
     def full(self) -> bool:
         """Whether to `make_room` before more is added."""
-        return self._bytes >= PIECE_BYTES
+        return self._bytes * max(1, Pump.working) >= PIECE_BYTES
 
     def add(self, chunk: bytes) -> None:
         if chunk:
@@ -149,17 +153,21 @@ class Pump:
             taking.result()
 
     async def __aenter__(self) -> Pump:
+        Pump.working += 1
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with anyio.CancelScope(shield=True):
-            if error is not None and not isinstance(error, ClientDisconnect | StenoboxError):
-                with suppress(Exception):  # there is nobody left to tell
-                    await self._taken()
-            elif not self._broken:
-                await self.drain()
+        try:
+            with anyio.CancelScope(shield=True):
+                if error is not None and not isinstance(error, ClientDisconnect | StenoboxError):
+                    with suppress(Exception):  # there is nobody left to tell
+                        await self._taken()
+                elif not self._broken:
+                    await self.drain()
+        finally:
+            Pump.working -= 1
 
 
 async def pour(request: Request, take: Callable[..., None], heard: Callable[[], None] | None = None) -> None:

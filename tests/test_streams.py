@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from unittest import mock
 
@@ -157,7 +158,7 @@ def test_a_canceled_upload_ends_when_its_thread_has() -> None:
     assert take.taken == [b"one"], "nobody wants what was not being taken yet"
 
 
-def test_a_canceled_upload_whose_disk_fails_is_canceled() -> None:
+def test_a_canceled_upload_whose_disk_fails_is_canceled(caplog: pytest.LogCaptureFixture) -> None:
     take = Taker(full_after=0)
     take.going.clear()
 
@@ -172,6 +173,8 @@ def test_a_canceled_upload_whose_disk_fails_is_canceled() -> None:
         assert scope.cancelled_caught
 
     anyio.run(main)
+    gc.collect()
+    assert not caplog.records, "nobody asks for what is told nobody"
 
 
 def test_a_silent_sender_uses_up_its_time() -> None:

@@ -119,7 +119,7 @@ class Pump:
         self._chunks: list[bytes] = []
         self._bytes = 0
         self._taking: Future[None] | None = None
-        self._broken = False
+        self._failure: BaseException | None = None
 
     @property
     def full(self) -> bool:
@@ -135,7 +135,7 @@ class Pump:
         """Wait for the thread, and give it what has gathered."""
         await self._taken()
         if self._chunks:
-            self._taking = WRITERS.submit(self._take, *self._chunks)
+            self._taking = WRITERS.submit(self._take_all, self._chunks)
             self._chunks, self._bytes = [], 0
 
     async def drain(self) -> None:
@@ -143,14 +143,19 @@ class Pump:
         await self.make_room()
         await self._taken()
 
+    def _take_all(self, chunks: list[bytes]) -> None:
+        try:
+            self._take(*chunks)
+        except BaseException as error:
+            self._failure = error
+
     async def _taken(self) -> None:
-        if self._taking is not None:
-            if not self._taking.done():
-                # Awaited itself, it would be given up when we are canceled.
-                await asyncio.wait([asyncio.wrap_future(self._taking)])
-            taking, self._taking = self._taking, None
-            self._broken = taking.exception() is not None
-            taking.result()
+        if self._taking is not None and not self._taking.done():
+            # Awaited itself, it would be given up when we are canceled.
+            await asyncio.wait([asyncio.wrap_future(self._taking)])
+        self._taking = None
+        if self._failure is not None:  # for good: what came after a gap would be at a wrong place
+            raise self._failure
 
     async def __aenter__(self) -> Pump:
         Pump.working += 1
@@ -164,7 +169,7 @@ class Pump:
                 if error is not None and not isinstance(error, ClientDisconnect | StenoboxError):
                     with suppress(Exception):  # there is nobody left to tell
                         await self._taken()
-                elif not self._broken:
+                elif error is None or error is not self._failure:
                     await self.drain()
         finally:
             Pump.working -= 1

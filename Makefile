@@ -9,7 +9,7 @@ export STENOBOX_DATA ?= $(CURDIR)/data
 # uv, where there is one, shares its cache between environments and is several times faster.
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: run test lint bench hostile overload chaos format constraints clean
+.PHONY: run test coverage lint bench hostile overload chaos format constraints clean
 
 run: $(BIN)/.installed
 	@$(BIN)/stenobox serve
@@ -19,6 +19,12 @@ test: $(BIN)/.installed-dev
 	@tools/find-faketime
 	@$(MAKE) --no-print-directory lint
 	@tools/run-tests
+
+# The same, and what of the code no test reaches.
+coverage: $(BIN)/.installed-dev
+	@tools/find-chromium
+	@tools/find-faketime
+	@COVERAGE=1 tools/run-tests
 
 lint: $(BIN)/.installed-dev
 	@$(BIN)/ruff check .

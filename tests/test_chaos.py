@@ -22,7 +22,7 @@ from tasks.jobs import MAX_CRASHES
 
 pytestmark = pytest.mark.chaos
 
-SUBMISSIONS, THREADS, SLOTS = 200, 8, 2
+SUBMISSIONS, THREADS, SLOTS = 200 if LONG else 80, 8, 2
 KILLS = 20 if LONG else 6
 """Victims, each after a random delay, and then the whole tree."""
 

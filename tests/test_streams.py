@@ -189,11 +189,11 @@ def test_a_silent_sender_uses_up_its_time() -> None:
 def test_a_sender_of_enough_bytes_may_take_as_long_as_it_likes() -> None:
     async def main() -> None:
         with Pace() as pace:
-            for _ in range(20):
-                await anyio.sleep(0.05)
-                pace.came(streams.LEAST_RATE)
+            for _ in range(50):
+                await anyio.sleep(0.1)
+                pace.came(2 * streams.LEAST_RATE)
 
-    with mock.patch.object(streams, "STALL_SECONDS", 0.5):
+    with mock.patch.object(streams, "STALL_SECONDS", 3.0):
         anyio.run(main)
 
 
@@ -212,10 +212,10 @@ def test_the_time_a_slow_disk_takes_is_not_the_senders() -> None:
     async def main() -> None:
         with Pace() as pace:
             with pace.standing():
-                await anyio.sleep(0.8)
+                await anyio.sleep(4.0)
             await anyio.sleep(0.05)
 
-    with mock.patch.object(streams, "STALL_SECONDS", 0.4):
+    with mock.patch.object(streams, "STALL_SECONDS", 3.0):
         anyio.run(main)
 
 

@@ -31,8 +31,8 @@ stdout_logfile_maxbytes=0
 """
 MALLOC = {
     "MALLOC_ARENA_MAX": "1",
-    # What comes in comes in buffers of 256 KB. By its own rules glibc takes each from the kernel and gives it back, a
-    # quarter of a million page faults for a gigabyte.
+    # What comes in comes in buffers of 256 KB. By its own rules glibc takes each from the kernel and gives it back:
+    # 200,000 page faults for a gigabyte.
     "MALLOC_MMAP_THRESHOLD_": str(2**20),
     "MALLOC_TRIM_THRESHOLD_": str(2**21),
 }

@@ -11,6 +11,7 @@ from web_support import put_job
 
 from tasks import lookout, store
 from tasks.actions import Box
+from tasks.capacity import SPARE_BYTES
 from tasks.errors import StenoboxError
 from tasks.jobs import State
 from tasks.lookout import FRESH_SECONDS, STALE_SECONDS
@@ -61,3 +62,13 @@ def test_while_one_looks_the_others_make_do_with_what_was_seen_for_a_second(
     finally:
         free.set()
         looking.join()
+
+
+def test_room_that_was_made_is_seen_at_once(box: Box, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No time passes: somebody was refused, deleted something and tries again."""
+    free = [0]
+    monkeypatch.setattr(lookout.shutil, "disk_usage", lambda _: SimpleNamespace(free=free[-1]))
+    with pytest.raises(StenoboxError, match="almost full"):
+        box.lookout.check(None)
+    free.append(SPARE_BYTES)
+    box.lookout.check(None)

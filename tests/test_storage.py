@@ -202,7 +202,6 @@ def server(config: Config) -> Iterator[Live]:
 def spare(monkeypatch: pytest.MonkeyPatch, free: list[int]) -> None:
     """The disk has so much free, as the last entry says."""
     monkeypatch.setattr(lookout.shutil, "disk_usage", lambda _: type("Usage", (), {"free": free[-1]}))
-    monkeypatch.setattr(lookout, "FRESH_SECONDS", 0.0)
 
 
 def test_an_upload_of_unknown_size_is_refused_before_the_disk_is_full(

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
-from support import Served, serve
+from support import Served, migrate_by_copy, serve
 from web_support import client_of
 
 from tasks.actions import Box
 from tasks.config import Config
-from tasks.db import Database, open_database, prepare_data_folder
+from tasks.db import Database, open_database
 from tasks.queue import Queue
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a script
@@ -34,18 +33,9 @@ def config(tmp_path: Path) -> Config:
     return Config(data=tmp_path / "data", slots=1, queue_limit=2, lease=5, grace=5, engine_idle=60)
 
 
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty jobs.db: Alembic runs once, not for each test."""
-    config = Config(data=tmp_path_factory.mktemp("migrated"))
-    open_database(config).close()
-    return config.jobs_db
-
-
 @pytest.fixture
-def database(config: Config, migrated: Path) -> Iterator[Database]:
-    prepare_data_folder(config)
-    shutil.copy(migrated, config.jobs_db)
+def database(config: Config) -> Iterator[Database]:
+    migrate_by_copy(config)
     database = open_database(config)
     yield database
     database.close()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +20,8 @@ import httpx
 
 from tasks import store
 from tasks.capacity import Limits
-from tasks.db import Database
+from tasks.config import Config
+from tasks.db import Database, open_database, prepare_data_folder
 
 DATA = Path(__file__).parent / "data"
 SAMPLES = DATA / "samples"
@@ -46,6 +49,23 @@ def wait_until(condition: Callable[[], Any], seconds: float = BUSY_SECONDS, ever
             return value
         time.sleep(every)
     raise AssertionError(f"not within {max(seconds, BUSY_SECONDS):.0f} s: {condition}")
+
+
+@functools.cache
+def migrated() -> bytes:
+    """An empty jobs.db. Alembic takes a tenth of a second: here once a process, instead of for each test."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = Config(data=Path(folder, "data"))
+        open_database(config).close()
+        return config.jobs_db.read_bytes()
+
+
+def migrate_by_copy(config: Config) -> None:
+    """What the first start on a new data folder leaves there."""
+    if not config.data.exists():
+        prepare_data_folder(config)
+        config.jobs_db.touch(0o600)
+        config.jobs_db.write_bytes(migrated())
 
 
 @dataclass

@@ -12,7 +12,7 @@ from typing import Any
 import uvicorn
 from contract import hold
 from starlette.testclient import TestClient
-from support import BUSY_SECONDS, wait_until
+from support import BUSY_SECONDS, migrate_by_copy, wait_until
 
 from tasks import media, store
 from tasks.actions import Box
@@ -73,6 +73,7 @@ def client_of(config: Config, **options: Any) -> TestClient:
 
     Every answer is held to the OpenAPI document, whatever the test is about.
     """
+    migrate_by_copy(config)
     options = {"base_url": "http://localhost", "raise_server_exceptions": False, "follow_redirects": False, **options}
     client = TestClient(create_app(config), **options)
     client.event_hooks = {"response": [hold]}
@@ -120,6 +121,7 @@ class Live:
 
     def __init__(self, config: Config, **more: Any) -> None:
         self.config = config
+        migrate_by_copy(config)
         self.app = create_app(config)
         options: dict[str, Any] = {
             "log_config": None,

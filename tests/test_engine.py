@@ -323,6 +323,16 @@ class TestResuming:
         assert kinds == {"key": 1, "speech": 1, "language": 1, "window": len(entries[1]["windows"])}
         assert again.usage.seconds >= sum(entry.get("seconds", 0) for entry in entries) - 0.1
 
+    def test_no_speech_is_remembered_too(self, real: Real, one_by_one: Spec, tmp_path: Path) -> None:
+        sound, path = real.sound(media.silence(3)), tmp_path / "journal"
+        for _ in range(2):
+            assert real.transcribe(sound, spec=one_by_one, journal=path)[1] == "No speech found."
+            assert [json.loads(line)["type"] for line in path.read_bytes().splitlines()] == [
+                "key",
+                "speech",
+                "language",
+            ]
+
     @pytest.mark.parametrize("batch", [1, 2])
     def test_what_is_kept_is_believed_and_not_recognized(
         self, real: Real, one_by_one: Spec, whole: dict[str, Any], tmp_path: Path, batch: int
@@ -341,16 +351,6 @@ class TestResuming:
         assert whole["text"].endswith(text.removeprefix("kept words kept words "))
         german = real.transcribe(sound, "de", spec=spec, journal=path, find_aligner=lambda language: (None, None))[0]
         assert "kept words" not in german["text"]  # another language was asked for
-
-    def test_no_speech_is_remembered_too(self, real: Real, one_by_one: Spec, tmp_path: Path) -> None:
-        sound, path = real.sound(media.silence(3)), tmp_path / "journal"
-        for _ in range(2):
-            assert real.transcribe(sound, spec=one_by_one, journal=path)[1] == "No speech found."
-            assert [json.loads(line)["type"] for line in path.read_bytes().splitlines()] == [
-                "key",
-                "speech",
-                "language",
-            ]
 
 
 class TestStoppingIt:

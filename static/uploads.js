@@ -8,6 +8,16 @@ const SLICE = 32 * 1024 * 1024;
 const AT_ONCE = 2;
 // Seconds between tries while the connection is lost; the last one is repeated.
 const DELAYS = [1, 2, 5, 10, 20, 30];
+// Why the box takes nothing now, by the codes of its refusals: it is asked again.
+const CLOSED = {
+  queue_full: "The box is full",
+  key_limit: "You have as many recordings under way as you may",
+  memory_pressure: "The box is short of memory",
+  paused: "The box is paused",
+  draining: "The box takes nothing new",
+  disk_full: "The disk of the box is almost full",
+  storage_failing: "The disk of the box can't be written",
+};
 // Unexpected answers of the box in a row before a person is asked.
 const PATIENCE = 5;
 
@@ -156,15 +166,15 @@ class Upload extends Row {
       if (job) return this.accepted(job.split("/").at(-1));
       const answer = error?.originalResponse;
       const status = answer?.getStatus() ?? 0;
-      if (status === 429 || status === 503) {
-        const why = status === 429 ? "The box is full" : "The box is busy";
+      if ([429, 503, 507].includes(status)) {
+        const why = CLOSED[refusal(answer).code] ?? "The box is busy";
         await this.wait("backoff", why, Number(answer.getHeader("Retry-After")) || 5, "Give up");
       } else if (status === 0) {
         await this.wait("lost", "The connection is lost", DELAYS[Math.min(this.tries++, DELAYS.length - 1)], "Cancel");
       } else if (([408, 409, 423, 460].includes(status) || status >= 500) && this.tries++ < PATIENCE) {
         await this.wait("lost", "The upload was interrupted", 2, "Cancel");
       } else {
-        return this.fail(said(answer) ?? `The box answered with an error (${status}).`, status >= 500 || status === 410);
+        return this.fail(refusal(answer).message ?? `The box answered with an error (${status}).`, status >= 500 || status === 410);
       }
     }
   }
@@ -271,12 +281,12 @@ function percent(sent, total) {
   return `${Math.floor((sent / total) * 100)}%`;
 }
 
-// The sentence of a refusal.
-function said(answer) {
+// Code and sentence.
+function refusal(answer) {
   try {
-    return JSON.parse(answer.getBody()).error.message;
+    return JSON.parse(answer.getBody()).error;
   } catch {
-    return undefined; // a proxy's own page
+    return {}; // a proxy's own page
   }
 }
 

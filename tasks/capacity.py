@@ -24,7 +24,10 @@ LONGEST_RETRY_AFTER = 3600
 """Nobody is told to wait longer. Common clients (OpenAI's SDK) give up above 120 s; told less than the truth, they
 would come back in vain and give up then."""
 SPARE_BYTES = 512 * 2**20
-"""What an upload must leave free on the disk, for the databases and decoded sound."""
+"""What comes in must leave free on the disk, for the databases and the work on what is there."""
+WORK_SPARE_BYTES = SPARE_BYTES // 4
+"""What that work must leave free: less, or a box filled up to the other mark could do none of it. The rest is 100
+minutes of decoded sound."""
 
 
 class Limits(msgspec.Struct, frozen=True):

@@ -59,6 +59,11 @@ def room(folder: Path, spare: int) -> int:
     return shutil.disk_usage(folder).free - spare
 
 
+def takes_work(folder: Path, spare: int) -> bool:
+    """Whether work that leaves files there may begin: they can be written, and `spare` bytes are free."""
+    return write_error(folder) is None and room(folder, spare) >= 0
+
+
 def begin_writing(handle: int, start: int, end: int) -> None:
     """Have the kernel write these bytes of a file to the disk now, instead of when it is synced: a gigabyte would keep
     who waits for that as long again as it took to come. Only advice: what can't take it does without."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 
 from tasks import children, disk, links, media, store
-from tasks.capacity import Limits
+from tasks.capacity import SPARE_BYTES, Limits
 from tasks.config import Config
 from tasks.db import Database
 from tasks.egress import read_hosts
@@ -58,12 +58,12 @@ class Fetcher:
         self._worker = worker
         self._planner = planner
         self._holding = holding
-        self._outcomes = Outcomes(config, database)
+        self._outcomes = Outcomes(config, database, SPARE_BYTES)
 
     def run(self, job_id: str) -> None:
-        """Fetch the first link in line, if a slot for downloads is free and files can be written. job_id: whose
+        """Fetch the first link in line, if a slot for downloads is free and there is room for files. job_id: whose
         submission woke us."""
-        if self._heartbeat.leaving or self._holding() or disk.refuses(self._config.media):
+        if self._heartbeat.leaving or self._holding() or not disk.takes_work(self._config.media, SPARE_BYTES):
             return
         attempt = store.claim_download(self._database, self._planner.first(), self._worker, self._config.lease)
         if attempt is None:
@@ -96,10 +96,11 @@ class Fetcher:
             name = found.about.get("title") or running.job.source.name
             return partial(store.fetched_if_owned, database, token, name, found.bytes, found.about)
         except Exception as outcome:
-            return self._outcomes.of(outcome, running)
+            failed = outcome
         finally:
             if folder:
                 shutil.rmtree(folder, ignore_errors=True)
+        return self._outcomes.of(failed, running)  # the room that it took itself isn't missing any more
 
     def _settle(self, running: Running, change: Change) -> Job | None:
         """Write the outcome. A database that is busy for long is asked again; the lease is renewed meanwhile."""

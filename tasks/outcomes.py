@@ -29,9 +29,11 @@ Change = Callable[[], Job | None]
 class Outcomes:
     """Of one worker's attempts."""
 
-    def __init__(self, config: Config, database: Database) -> None:
+    def __init__(self, config: Config, database: Database, spare: int) -> None:
+        """spare: bytes of the disk that must be free for an attempt to begin."""
         self._config = config
         self._database = database
+        self._spare = spare
         self._pressed: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
 
@@ -50,7 +52,7 @@ class Outcomes:
                 cause = causes.of_death(outcome, running.stage)
             case StenoboxError(code="out_of_memory"):
                 cause = causes.of_gpu(outcome, running.stage)
-            case StenoboxError(code="storage_failing") if self._may_pass(running):
+            case StenoboxError(code="storage_failing" | "disk_full") if self._may_pass(outcome.code, running):
                 cause = Cause(outcome.code, outcome.message)
             case StenoboxError():
                 return partial(
@@ -69,9 +71,14 @@ class Outcomes:
             return partial(self._charge, running, cause, who)
         return partial(store.requeue_if_owned, self._database, running.token, cause, running.seen)
 
-    def _may_pass(self, running: Running) -> bool:
+    def _may_pass(self, code: str, running: Running) -> bool:
         """Whether the disk is to blame and may recover: the job waits in line then, and none is claimed before the disk
-        takes files again. One that refuses only what this job needs has a few tries."""
+        takes files again. One that refuses only what this job needs has a few tries; one without room for it, none."""
+        if code == "disk_full":
+            if disk.takes_work(self._config.media, self._spare):
+                return False
+            logger.warning("job %s: waits until there is room on the disk", running.job.id)
+            return True
         if not disk.refuses(self._config.media):
             self._refused[running.job.id] += 1
             return self._refused[running.job.id] < MOST_REFUSALS

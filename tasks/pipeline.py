@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from tasks import causes, children, devices, disk, journal, logs, machine, media, metrics, models, steps, store
+from tasks.capacity import WORK_SPARE_BYTES
 from tasks.config import Config
 from tasks.costs import Kind, Record, windows
 from tasks.db import Database
@@ -97,11 +98,11 @@ class Pipeline:
         self._worker = worker
         self._planner = planner
         self._holding = holding
-        self._outcomes = Outcomes(config, database)
+        self._outcomes = Outcomes(config, database, WORK_SPARE_BYTES)
 
     def run(self, job_id: str) -> None:
-        """Run the first job in line, if there is a slot and files can be written. job_id: whose submission woke us."""
-        if self._heartbeat.leaving or self._holding() or disk.refuses(self._config.media):
+        """Run the first job in line, if there is a slot and room for files. job_id: whose submission woke us."""
+        if self._heartbeat.leaving or self._holding() or not disk.takes_work(self._config.media, WORK_SPARE_BYTES):
             return
         claim = (self._database, self._planner.first(), self._worker, self._config.lease)
         attempt = store.claim_next(*claim, light=True) or store.claim_next(*claim)
@@ -138,9 +139,10 @@ class Pipeline:
             )
             return partial(self._finish, running, result, words)
         except Exception as outcome:
-            return self._outcomes.of(outcome, running)
+            failed = outcome
         finally:
             media.drop(media.sound(self._config, running.job.id, token))
+        return self._outcomes.of(failed, running)  # the room that it took itself isn't missing any more
 
     def _light(self, running: Running) -> Callable[[], Job | None]:
         def note(sound: Sound) -> None:

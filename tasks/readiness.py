@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks import disk, store
-from tasks.capacity import SPARE_BYTES
+from tasks.capacity import SPARE_BYTES, WORK_SPARE_BYTES
 from tasks.config import Config
 from tasks.db import Database
 from tasks.errors import StenoboxError
@@ -26,8 +26,7 @@ def reasons(config: Config, database: Database | None) -> list[Reason]:
 
     database: None when it could not be opened.
     """
-    separate = config.media.is_dir()  # it may be a disk of its own
-    found = [unwritable(config.data) or (unwritable(config.media) if separate else None), full(config.data)]
+    found = of_disk(config)
     if database is None:
         found.append(Reason("database", f"{config.jobs_db} can't be opened. `stenobox doctor` says more."))
     else:
@@ -35,6 +34,13 @@ def reasons(config: Config, database: Database | None) -> list[Reason]:
             store.choices(database)
         except StenoboxError as error:
             found.append(Reason("database", error.message))
+    return found
+
+
+def of_disk(config: Config) -> list[Reason]:
+    """Those that people see on the pages, too: what waits in line waits for them to be put right."""
+    separate = config.media.is_dir()  # it may be a disk of its own
+    found = [unwritable(config.data) or (unwritable(config.media) if separate else None), full(config.data)]
     return [reason for reason in found if reason]
 
 
@@ -52,9 +58,10 @@ def full(folder: Path) -> Reason | None:
     except OSError as error:
         return Reason("disk", f"The data folder {folder} can't be looked at: {error.strerror}.")
     if free < SPARE_BYTES:
+        idle = f", and below {WORK_SPARE_BYTES // 10**6} MB nothing is begun" if free < WORK_SPARE_BYTES else ""
         return Reason(
             "disk_full",
-            f"Only {free // 10**6} MB are free in {folder}; {SPARE_BYTES // 10**6} MB must stay free. "
-            "Delete some jobs, or give it a larger disk.",
+            f"Only {free // 10**6} MB are free in {folder}. Below {SPARE_BYTES // 10**6} MB nothing new is taken"
+            f"{idle}. Delete some jobs, or give it a larger disk.",
         )
     return None

@@ -433,8 +433,9 @@ class TestRoom:
 
     def test_the_child_is_told_what_must_stay_free(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         source = media.plain_wav(tmp_path / "a.wav", SPEECH)
-        monkeypatch.setattr("tasks.decode.SPARE_BYTES", 2**60)
+        monkeypatch.setattr("tasks.decode.WORK_SPARE_BYTES", 2**60)
         assert refusal(source).code == "disk_full"
+        monkeypatch.setattr("tasks.decode.SPARE_BYTES", 2**60)
         with pytest.raises(StenoboxError, match="no room"):
             extract(source, tmp_path / "out.flac", "flac", None, LONG)
 

@@ -53,9 +53,12 @@ def volume(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_read_only_disk_refuses_and_a_full_one_is_full(volume: Path) -> None:
     assert not disk.refuses(volume)
+    assert disk.takes_work(volume, 0)
+    assert not disk.takes_work(volume, 2**40)
     assert disk.room(volume, 0) > 0 > disk.room(volume, 2**40)
     subprocess.run(["mount", "-o", "remount,ro", volume], check=True)
     assert disk.refuses(volume)
+    assert not disk.takes_work(volume, 0)
     assert not disk.is_full(volume)
     subprocess.run(["mount", "-o", "remount,rw", volume], check=True)
     with pytest.raises(OSError, match="No space"):
@@ -65,6 +68,7 @@ def test_a_read_only_disk_refuses_and_a_full_one_is_full(volume: Path) -> None:
     assert error.errno == errno.ENOSPC
     assert disk.is_full(volume)
     assert not disk.refuses(volume)
+    assert not disk.takes_work(volume, 0)
     assert [path.name for path in volume.iterdir()] == ["ballast"]
 
 

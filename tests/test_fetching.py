@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from support import change_limit, wait_until
 
-from tasks import fetching, ingest, links, media, recovery, store
+from tasks import disk, fetching, ingest, links, media, recovery, store
 from tasks.actions import Box
-from tasks.capacity import Limits, first_limits
+from tasks.capacity import SPARE_BYTES, Limits, first_limits
 from tasks.children import ChildDied
 from tasks.engine.engines import Engines
 from tasks.errors import StenoboxError
@@ -165,6 +165,26 @@ def test_links_count_as_jobs_for_admission(bench: Bench) -> None:
     with pytest.raises(StenoboxError, match="3 waiting, room for 3") as refused:
         bench.submit("https://example.org/4")
     assert refused.value.code == "queue_full"
+
+
+def test_without_room_on_the_disk_none_is_begun(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = bench.submit()
+    free = [SPARE_BYTES - 1]
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=free[-1]))
+    assert (bench.run(job).state, bench.web.asked) == (State.QUEUED, [])
+    free.append(SPARE_BYTES)
+
+    def behave(on: Any) -> None:
+        free.append(SPARE_BYTES - 1)  # others take it
+        raise StenoboxError("disk_full", "The disk of this box filled up.")
+
+    bench.web.behave = behave
+    waiting = bench.run(job)
+    assert (waiting.state, waiting.needs_download, waiting.crashes) == (State.QUEUED, True, 0)
+    assert bench.files(job) == set()
+    free.append(SPARE_BYTES)
+    bench.web.behave = lambda on: None
+    assert bench.run(job).needs_download is False
 
 
 @pytest.mark.parametrize("code", [*links.ADVICE, "too_large", "too_long", "timed_out", "disk_full"])

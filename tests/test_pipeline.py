@@ -27,7 +27,7 @@ from support import change_limit, wait_until
 
 from tasks import children, devices, disk, journal, machine, media, models, pipeline, recovery, store
 from tasks.actions import Box
-from tasks.capacity import SPARE_BYTES, first_limits
+from tasks.capacity import SPARE_BYTES, WORK_SPARE_BYTES, first_limits
 from tasks.causes import PRESSED_SENTENCE
 from tasks.children import ChildDied
 from tasks.config import Config
@@ -176,6 +176,10 @@ def media_disk(config: Config, database: Database) -> Iterator[Path]:
         pytest.skip("no file system can be mounted here")
     yield config.media
     subprocess.run(["umount", "-l", str(config.media)], check=True)
+
+
+def resize(disk: Path, size: int) -> None:
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
 
 
 @pytest.fixture
@@ -448,9 +452,10 @@ class TestFailed:
         self, small_disk: Path, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """All on one disk: the sound takes its last block, and the row that says so is written nevertheless."""
-        monkeypatch.setattr("tasks.decode.SPARE_BYTES", -(2**40))  # or it would not be begun
+        monkeypatch.setattr("tasks.decode.WORK_SPARE_BYTES", -(2**40))  # or it would not be begun
+        monkeypatch.setattr(disk, "takes_work", lambda folder, spare: disk.room(folder, 0) >= 0)
         job_id = bench.submit(media_files.long_silent_flac(tmp_path / "long.flac", 300))  # 19 MB once decoded
-        subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
+        resize(small_disk, 8 * 2**20)
         sentence = failure(bench, job_id, "disk_full")
         assert sentence == "The disk filled up while this file was read. Free some space and try again."
         (record,) = store.list_attempts(bench.database, job_id)
@@ -460,7 +465,7 @@ class TestFailed:
 
     def test_what_has_no_room_is_not_begun(self, small_disk: Path, bench: Bench, tmp_path: Path) -> None:
         job_id = bench.submit(media_files.long_silent_flac(tmp_path / "long.flac", 300))
-        subprocess.run(["mount", "-o", f"remount,size={(SPARE_BYTES >> 20) + 10}m", str(small_disk)], check=True)
+        resize(small_disk, WORK_SPARE_BYTES + 10 * 2**20)
         sentence = failure(bench, job_id, "disk_full")
         assert re.match(r"There is no room for this recording: 19 MB once it is read, and \d+ MB of the disk", sentence)
 
@@ -499,9 +504,8 @@ class TestTheDiskRefuses:
             light = kind == JobKind.EXTRACTION
             job_id = receiving.queue(Params(kind=kind, format="wav") if light else Params("demo", None)).id
         subprocess.run(["mount", "-o", "remount,ro", str(media_disk)], check=True)
-        looks = iter((False, True))  # it happens just after the claim
         with monkeypatch.context() as patch:
-            patch.setattr(disk, "refuses", lambda folder: next(looks))
+            patch.setattr(disk, "takes_work", lambda *_: True)  # it happens just after the claim
             self.ends(bench, job_id, State.QUEUED)
         for _ in range(MOST_REFUSALS + 1):
             self.ends(bench, job_id, State.QUEUED)
@@ -510,6 +514,38 @@ class TestTheDiskRefuses:
         assert "Read-only file system" in (tried.sentence or "")
         subprocess.run(["mount", "-o", "remount,rw", str(media_disk)], check=True)
         self.ends(bench, job_id, State.COMPLETED)
+
+    def test_one_that_others_have_filled_is_waited_for(
+        self, media_disk: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        job_id = bench.submit()
+        resize(media_disk, WORK_SPARE_BYTES - 2**20)
+        self.ends(bench, job_id, State.QUEUED)
+        assert store.list_attempts(bench.database, job_id) == []
+        with monkeypatch.context() as patch:
+            looks = iter((True, False))  # it happens just after the claim
+            patch.setattr(disk, "takes_work", lambda *_: next(looks))
+            self.ends(bench, job_id, State.QUEUED)
+        [tried] = store.list_attempts(bench.database, job_id)
+        assert (tried.cause, tried.charged, tried.outcome) == ("disk_full", False, "queued")
+        resize(media_disk, 2**30)
+        self.ends(bench, job_id, State.COMPLETED)
+
+    def test_one_that_uploads_have_filled_to_their_mark_is_worked_on(self, media_disk: Path, bench: Bench) -> None:
+        job_id = bench.submit()
+        resize(media_disk, SPARE_BYTES - 2**20)
+        self.ends(bench, job_id, State.COMPLETED)
+
+    def test_what_it_takes_itself_is_not_others(
+        self, media_disk: Path, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Or it would be begun again and again."""
+        monkeypatch.setattr("tasks.decode.WORK_SPARE_BYTES", -(2**40))  # or it would not be begun
+        monkeypatch.setattr("tasks.pipeline.WORK_SPARE_BYTES", 0)
+        bench.pipeline._outcomes._spare = 0
+        job_id = bench.submit(media_files.long_silent_flac(tmp_path / "long.flac", 300))  # 19 MB once decoded
+        resize(media_disk, 8 * 2**20)
+        assert failure(bench, job_id, "disk_full").startswith("The disk filled up while")
 
     def test_one_that_refuses_only_what_this_job_needs_has_three_tries(self, bench: Bench) -> None:
         def behave(call: Call) -> Answer:

@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from tasks import __version__, batches, models, store
+from tasks import __version__, batches, models, readiness, store
 from tasks.actions import Box
 from tasks.chaining import submit_from_job
 from tasks.errors import StenoboxError
@@ -54,6 +54,7 @@ def _groups(request: Request) -> dict[str, Any]:
         "finished_total": box.count_finished(),
         "limits": limits,
         "guard": store.guard(box.database),
+        "disk": readiness.of_disk(box.config),
         "submitters": box.submitters(),
         "has_sample": True,
     }

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from tasks.capacity import SPARE_BYTES
+from tasks.capacity import SPARE_BYTES, WORK_SPARE_BYTES
 from tasks.decode.facts import Facts, Sound, Track
 from tasks.decode.forms import FORMS, Form
 from tasks.decode.process import Started, Told, converse
@@ -39,7 +39,8 @@ def decode(
     Raises StenoboxError undecodable, no_audio, unknown_track, too_long, timed_out, disk_full or storage_failing, and
     ChildDied when it was killed.
     """
-    task = _task(source, target, max_seconds, track, language) | {"extras": str(extras) if extras else None}
+    task = _task(source, target, max_seconds, track, language)
+    task |= {"extras": str(extras) if extras else None, "spare_bytes": WORK_SPARE_BYTES}  # it is gone after the job
     answer = converse(task, extras or Path("/"), on_progress, on_start)
     return msgspec.convert(answer["sound"], Sound)
 
@@ -60,11 +61,12 @@ def extract(
 
     The rest, and what it raises, as for `decode`; the child works in target's folder.
     """
-    task = _task(source, target, max_seconds, track, language) | {"form": form, "bitrate": bitrate}
+    task = _task(source, target, max_seconds, track, language)
+    task |= {"form": form, "bitrate": bitrate, "spare_bytes": SPARE_BYTES}  # it stays
     answer = converse(task, target.parent, on_progress, on_start)
     return msgspec.convert(answer["sound"], Sound)
 
 
 def _task(source: Path, target: Path, max_seconds: float, track: int | None, language: str | None) -> dict[str, Any]:
-    chosen = {"max_seconds": max_seconds, "track": track, "language": language, "spare_bytes": SPARE_BYTES}
+    chosen = {"max_seconds": max_seconds, "track": track, "language": language}
     return chosen | {"source": str(source), "target": str(target), "extras": None, "form": None, "bitrate": None}

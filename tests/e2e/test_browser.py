@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import shutil
 import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -17,7 +19,10 @@ from playwright.sync_api import Locator, Page, expect
 from support import SAMPLES, TRUTH, Served, wait_until
 from web_support import Live, live, put_every_state, put_job
 
+from tasks import capacity
+from tasks.capacity import SPARE_BYTES
 from tasks.config import Config
+from tasks.errors import StenoboxError
 from tasks.jobs import State
 from tasks.store import pace
 
@@ -319,6 +324,26 @@ def test_a_full_box_counts_down_and_takes_the_recording_when_there_is_room(
     still.box.delete(jobs[0].id)
     expect(row(page, "patient.flac", "Queued")).to_be_visible()
     expect(upload).to_have_count(0)
+
+
+def test_a_full_disk_is_told_and_the_recording_is_taken_when_there_is_room(
+    still: Live, visit: Visit, pages: Pages, sample: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages.allow("507")
+    free = [SPARE_BYTES - 10**6]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free[-1]))
+    told = StenoboxError("disk_full", "The disk of this box is almost full.", retry_after=4)  # instead of two minutes
+    monkeypatch.setattr(capacity, "disk_full", lambda: told)
+    page = visit(still.url)
+    expect(page.get_by_text("nothing new is taken.")).to_be_visible()
+    expect(page.get_by_text("Nobody is waiting.", exact=True)).to_be_visible()  # and not that it would start at once
+    drop(page, sample("patient.flac"))
+    upload = page.get_by_role("list", name="Uploads").get_by_role("listitem")
+    expect(upload).to_contain_text(re.compile("The disk of the box is almost full; trying again in [1-4] s"))
+    free.append(2 * SPARE_BYTES)
+    expect(row(page, "patient.flac", "Queued")).to_be_visible()
+    expect(upload).to_have_count(0)
+    expect(page.get_by_text("nothing new is taken.")).to_have_count(0)
 
 
 def test_giving_up_a_refused_recording_leaves_nothing(

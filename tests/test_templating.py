@@ -14,6 +14,7 @@ from starlette.requests import Request
 from tasks.capacity import Limits
 from tasks.errors import StenoboxError
 from tasks.jobs import Failure, Job, JobKind, Params, Source, Stage, State
+from tasks.readiness import Reason
 from webapp import paths, templating
 from webapp.stories import Told
 
@@ -76,6 +77,7 @@ def render_index(*jobs: Job, **context: Any) -> str:
     page: dict[str, Any] = {
         "limits": LIMITS,
         "guard": "calm",
+        "disk": [],
         "models": MODELS,
         "default_model": "demo",
         "languages": [("de", "German")],
@@ -273,6 +275,12 @@ def test_a_box_that_takes_nothing_says_why(intake: Any, guard: str, words: str) 
     limits = Limits(1, 1, 1, 1.0, intake=intake)
     text = Markup(render_index(limits=limits, guard=guard)).text
     assert words in " ".join(text.split())
+    assert "starts at once" not in text
+
+
+def test_a_disk_that_takes_nothing_says_why() -> None:
+    text = Markup(render_index(disk=[Reason("disk_full", "Only 5 MB are free in <data>.")])).text
+    assert "The disk: Only 5 MB are free in <data>." in " ".join(text.split())
     assert "starts at once" not in text
 
 

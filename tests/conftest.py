@@ -22,8 +22,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files of long tests first, so that none of two processes is left alone with them at the end."""
-    long = {item.path for item in items if item.get_closest_marker("chaos")}
+    """Files of long tests first, so that no process is left alone with them at the end."""
+    long = {item.path for item in items if item.get_closest_marker("chaos") or item.get_closest_marker("long")}
     items.sort(key=lambda item: item.path not in long)
 
 

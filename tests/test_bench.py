@@ -24,6 +24,8 @@ from webapp import bench
 from webapp.cli import _parser, main
 from webapp.figures import Row, best, columns, plot, row_of, table
 
+pytestmark = pytest.mark.long
+
 WEIGHTS = ("1,000", "MiB", "0", "MiB", "1,100", "MiB", "+10%")
 
 

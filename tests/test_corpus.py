@@ -19,6 +19,8 @@ import pytest
 from tasks.decode import SAMPLE_RATE, Sound, decode, extract
 from tasks.errors import StenoboxError
 
+pytestmark = pytest.mark.long
+
 MUTATIONS = int(os.environ.get("STENOBOX_MUTATIONS", "120"))
 """Random ones; `make hostile` tries 500."""
 MEMORY = 600 * 2**20

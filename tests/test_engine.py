@@ -43,6 +43,8 @@ from tasks.jobs import Stage
 from tasks.pipeline import engine_spec
 from tasks.slots import Plan
 
+pytestmark = pytest.mark.long
+
 SHORT = [name for name, truth in TRUTH.items() if truth["seconds"] < 60]
 LONG = next(name for name, truth in TRUTH.items() if truth["seconds"] >= 60)
 SPEC = Spec(model="demo", folder="/nowhere", device="cpu", compute_type="int8", slots=2, threads=1, batch=4)

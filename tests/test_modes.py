@@ -18,6 +18,8 @@ import psutil
 import pytest
 from support import BUSY_SECONDS, SAMPLES, Served, free_port, serve, wait_until
 
+pytestmark = pytest.mark.long
+
 SAMPLE = SAMPLES / "en-u000.flac"
 SECRET = "a donkey eats 4711 thistles"
 WRONG = "a camel drinks 1174 puddles"

@@ -17,6 +17,8 @@ from support import wait_until
 from tasks import store
 from tasks.db import Database
 
+pytestmark = pytest.mark.long
+
 TOOL = Path(__file__).parent.parent / "tools" / "overload.py"
 GIB = 2**30
 

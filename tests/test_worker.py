@@ -31,6 +31,8 @@ from tasks.jobs import Params
 from tasks.queue import Queue
 from webapp import cli
 
+pytestmark = pytest.mark.long
+
 SHORT, LONG = SAMPLES / "en-u000.flac", SAMPLES / "en-long2_en_120.flac"
 MINUTE_WORDS = sum(word["end"] < 60 for word in TRUTH[LONG.name]["words"])
 MEASURED = any(name.startswith("COVERAGE_PROCESS") for name in os.environ)

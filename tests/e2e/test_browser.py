@@ -29,6 +29,8 @@ from tasks.store import pace
 if TYPE_CHECKING:
     from conftest import Pages
 
+pytestmark = pytest.mark.long
+
 SHORT = TRUTH["en-u008.flac"]
 LONG = TRUTH["en-long2_en_120.flac"]
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">.flac"

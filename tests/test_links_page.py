@@ -237,6 +237,19 @@ def test_the_limits_page_changes_what_is_allowed_of_links(client: TestClient, be
     assert "Names of sites with commas" in wrong.text
 
 
+def test_what_was_typed_comes_back_with_the_refusal(client: TestClient) -> None:
+    hostile = 'https://example.org/"><script>x</script>'
+    fields = {"model": "small", "language": "de", "url": hostile, "batch": "Two talks"}
+    page = client.post("/jobs", data=fields, files={"file": ("a.wav", b"sound")}).text
+    assert 'value="https://example.org/&#34;&gt;&lt;script&gt;x&lt;/script&gt;"' in page
+    assert '<option value="small" selected>' in page
+    assert '<option value="de" selected>' in page
+    assert page.count(" selected>") == 2
+    page = client.post("/jobs", data=fields | {"url": ""}, files={"file": ("a.wav", b"")}).text
+    assert "The file is empty" in page
+    assert 'value="Two talks"' in page
+
+
 def test_a_link_beside_files_is_not_left_out_without_a_word(client: TestClient, behind: Box) -> None:
     """Without JavaScript one form has both, and a button for each."""
     fields = {"model": "demo", "language": "", "url": f" {URL} ", "batch": ""}

@@ -373,6 +373,21 @@ def test_progress_is_one_line_for_people_and_a_line_a_change_for_a_log() -> None
     assert log.getvalue().splitlines() == ["2/12, 3 at the box", "3/12, 3 at the box, 10 files/h, ETA 54 min 0 s"]
 
 
+@pytest.mark.parametrize(
+    ("done", "seconds", "line"),
+    [
+        (2, 2400.0, "2/3, 0 at the box, 3.0 files/h, ETA 20 min 0 s"),
+        (3, 4.0, "3/3, 0 at the box, 2,700 files/h"),
+    ],
+)
+def test_a_rate_reads_well(done: int, seconds: float, line: str) -> None:
+    log, moments = io.StringIO(), iter([0.0, 0.0, seconds])
+    progress = Progress(3, log, lambda: next(moments))
+    progress.show(0, 3)
+    progress.show(done, 0)
+    assert log.getvalue().splitlines()[-1] == line
+
+
 def test_lengths_and_summaries_read_well() -> None:
     assert [length(s) for s in (5, 90, 7300)] == ["5 s", "1 min 30 s", "2 h 1 min"]
     assert summary([Entry("a", 1, 1, "done")]) == "1 of 1 done.\n"

@@ -82,6 +82,7 @@ def render_index(*jobs: Job, **context: Any) -> str:
         "default_model": "demo",
         "languages": [("de", "German")],
         "refusal": None,
+        "typed": {},
         "has_sample": True,
     }
     return render("jobs/index.html", **(groups | page | context))

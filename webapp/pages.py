@@ -80,6 +80,7 @@ def _form_context(request: Request) -> dict[str, Any]:
         "default_model": box.limits().model,
         "languages": _LANGUAGES,
         "refusal": None,
+        "typed": {},
         "takes_links": box.limits().download_slots > 0,
     }
 
@@ -87,9 +88,15 @@ def _form_context(request: Request) -> dict[str, Any]:
 async def submit(request: Request) -> Response:
     """POST /jobs: the form of the page without JavaScript. All files are taken, or none."""
     box = box_of(request)
+    typed: dict[str, str] = {}
+
+    def check(fields: dict[str, str]) -> None:
+        typed.update(fields)
+        _no_link(fields)
+
     try:
         allowed = (*FIELDS[JobKind.TRANSCRIPTION], "url", "batch")
-        async with read_form(request, box, allowed=allowed, several=True, check=_no_link) as form:
+        async with read_form(request, box, allowed=allowed, several=True, check=check) as form:
 
             def queue() -> list[Job]:
                 params = box.wanted(JobKind.TRANSCRIPTION, form.fields)
@@ -107,7 +114,7 @@ async def submit(request: Request) -> Response:
 
             jobs = await run_in_threadpool(queue)
     except StenoboxError as error:
-        return await run_in_threadpool(refused, request, error)
+        return await run_in_threadpool(refused, request, error, typed)
     return see(f"/jobs/{jobs[0].id}" if len(jobs) == 1 else f"/batches/{jobs[0].batch}")
 
 
@@ -132,9 +139,9 @@ def submit_sample(request: Request) -> Response:
     return see(f"/jobs/{job.id}")
 
 
-def refused(request: Request, error: StenoboxError) -> Response:
-    """The front page with the refusal above it."""
-    context = _groups(request) | _form_context(request) | {"refusal": error}
+def refused(request: Request, error: StenoboxError, typed: dict[str, str] | None = None) -> Response:
+    """The front page with the refusal above it. typed: the form's fields, as far as they had come."""
+    context = _groups(request) | _form_context(request) | {"refusal": error, "typed": typed or {}}
     context |= {"version": __version__, "ptag": tag(context)}
     return templates.TemplateResponse(request, "jobs/index.html", context, error.kind.status, headers(error))
 

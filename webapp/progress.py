@@ -27,7 +27,8 @@ class Progress:
         text = f"{done}/{self._total}, {active} at the box"
         if here and seconds > 0:
             left = (self._total - done) * seconds / here
-            text += f", {3600 * here / seconds:.3g} files/h, ETA {length(left)}"
+            rate = 3600 * here / seconds
+            text += f", {rate:,.{0 if rate >= 10 else 1}f} files/h" + (f", ETA {length(left)}" if left else "")
         if self._stream.isatty():
             text += waiting and f", {waiting}"
             print(f"\r{text:78}", end="", file=self._stream, flush=True)

@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 from tasks.errors import StenoboxError
@@ -31,13 +32,10 @@ def refusal(error: OSError) -> StenoboxError | None:
 
 def write_error(folder: Path) -> OSError | None:
     """By writing, not by asking: permissions, mounts, quotas and broken disks all say no in their own way."""
-    probe = folder / f".writable-{os.getpid()}"
     try:
-        probe.write_bytes(b"x")
-        probe.unlink(missing_ok=True)  # another thread's look has the same name
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as probe:  # without a name, where the system can
+            probe.write(b"x")
     except OSError as error:
-        with contextlib.suppress(OSError):
-            probe.unlink()  # a full disk may take the name and not the byte
         return error
     return None
 

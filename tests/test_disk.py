@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,6 +72,22 @@ def test_a_read_only_disk_refuses_and_a_full_one_is_full(volume: Path) -> None:
     assert not disk.refuses(volume)
     assert not disk.takes_work(volume, 0)
     assert [path.name for path in volume.iterdir()] == ["ballast"]
+
+
+@pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="only Linux has files without a name")
+def test_a_look_leaves_no_name_behind_even_while_it_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever lists the folder meanwhile would take it for somebody's."""
+    seen: list[list[Path]] = []
+    real = tempfile.TemporaryFile
+
+    def look(**options: Any) -> Any:
+        probe = real(**options)
+        seen.append(list(tmp_path.iterdir()))
+        return probe
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", look)
+    assert disk.write_error(tmp_path) is None
+    assert seen == [[]]
 
 
 def test_looks_do_not_disturb_each_other(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -123,10 +124,10 @@ def test_files_that_others_can_read_are_named(box: Box) -> None:
 
 
 def test_a_folder_that_can_not_be_written_fails(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any) -> None:
+    def refuse(**_: Any) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(Path, "write_bytes", refuse)
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
     found = said(box.config, doctor.permissions)["data folder"]
     assert (found.level, "Read-only file system" in found.message) == ("fail", True)
 

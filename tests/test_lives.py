@@ -45,14 +45,15 @@ def upload_slowly(of: Box) -> socket.socket:
 
 
 @contextmanager
-def running(of: Box, stage: str | None = None) -> Iterator[tuple[str, Callable[[], None]]]:
-    """A job held in that stage, and how it is let go on; whatever the stage, just claimed, when there is none."""
+def running(of: Box, stage: str | None = None, known: int = 1) -> Iterator[tuple[str, Callable[[], None]]]:
+    """A job held in that stage, and how it is let go on; whatever the stage, just claimed, when there is none.
+    known: as for `holding.held`."""
     job_id: str = of.served.submit(speech(of.folder))["id"]
     if stage is None:
         wait_until(lambda: of.row(job_id)["state"] == "running", PATIENCE, every=0.005)
         yield job_id, lambda: None
         return
-    with of.held(job_id, stage) as engine:
+    with of.held(job_id, stage, known) as engine:
         yield job_id, engine.resume
 
 
@@ -108,7 +109,8 @@ def test_canceled_and_deleted_in_every_state(tmp_path: Path) -> None:
                     took = f"{seconds[0]:.1f} and {seconds[1]:.1f} s"
                     print(f"{how.__name__} while it waits, and at {stage or 'its claim'}: {took}")
                     canceled += [waiting, job_id] if how is cancel else []
-                with running(of, "transcribe") as (job_id, _):  # and hangs, with the interpreter's lock and all
+                # And hangs, with the interpreter's lock and all. It has begun: one that still loads is left alone.
+                with running(of, "transcribe", known=2) as (job_id, _):
                     [engine] = of.find("tasks.engine.child")
                     print(f"{how.__name__} of what hangs: {stopped(of, job_id, how):.1f} s")
                 wait_until(lambda engine=engine: gone(engine), PATIENCE)  # a gigabyte takes a while to be given back

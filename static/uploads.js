@@ -284,7 +284,7 @@ function percent(sent, total) {
 // Code and sentence.
 function refusal(answer) {
   try {
-    return JSON.parse(answer.getBody()).error;
+    return JSON.parse(answer.getBody()).error ?? {};
   } catch {
     return {}; // a proxy's own page
   }

@@ -139,3 +139,17 @@ def test_two_files_go_up_at_once_and_the_third_waits(still: Live, visit: Visit, 
     expect(upload(page).nth(2)).to_contain_text("Waiting · 6 MB")
     throttle(page, -1)
     wait_until(lambda: page.wait_for_timeout(100) or still.states() == ["queued"] * 3, 60)
+
+
+@pytest.mark.parametrize("body", ['{"message": "no upstream"}', "<h1>Bad gateway</h1>", "null", ""])
+def test_a_proxy_s_own_answer_is_waited_out(
+    still: Live, visit: Visit, pages: Pages, recording: Path, body: str
+) -> None:
+    pages.allow("503")
+    page = visit(still.url)
+    page.route(
+        "**/api/v1/uploads", lambda route: route.fulfill(status=503, body=body, headers={"Retry-After": "2"}), times=1
+    )
+    page.get_by_label("choose files").set_input_files(recording)
+    expect(upload(page)).to_contain_text(re.compile("The box is busy; trying again in [12] s"))
+    arrived(still, recording)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from html.parser import HTMLParser
 
 import pytest
 from markupsafe import Markup
@@ -51,6 +52,26 @@ def holds(monkeypatch: pytest.MonkeyPatch) -> Callable[[object], list[str]]:
 
 def words(html: str) -> str:
     return " ".join(Markup(re.sub("<[^>]+>", " ", html)).unescape().split())
+
+
+class Page(HTMLParser):
+    """The elements of a page, each as its attributes."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self._found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._found.append((tag, dict(attrs)))
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attrs for name, attrs in self._found if name == tag]
+
+    def element(self, tag: str = "", **wanted: str) -> dict[str, str | None]:
+        """The one with these attributes."""
+        [found] = [a for name, a in self._found if name.startswith(tag) and wanted.items() <= a.items()]
+        return found
 
 
 def boxes(html: str) -> dict[str, bool]:
@@ -259,3 +280,41 @@ def test_a_link_beside_files_is_not_left_out_without_a_word(client: TestClient, 
     assert store.list_active(behind.database) == []
     answer = client.post("/jobs", data=fields | {"url": " "}, files={"file": ("a.wav", b"sound")})
     assert answer.status_code == 303
+
+
+@pytest.mark.parametrize(
+    ("url", "language", "field"),
+    [("htp:/example", "de", "url"), ("http://10.0.0.1/x", "", "url"), (URL, "xx", "language"), ("", "de", "url")],
+)
+def test_a_refused_link_comes_back_as_it_was_typed_beside_the_sentence(
+    client: TestClient, url: str, language: str, field: str
+) -> None:
+    fields = {"model": "small", "language": language, "url": url}
+    answer = client.post("/links", data=fields)
+    assert answer.status_code == 422
+    page = Page(answer.text)
+    assert page.element(id="url")["value"] == url
+    assert [one["value"] for one in page.all("option") if "selected" in one][:1] == ["small"]
+    if language == "de":
+        assert "selected" in page.element("option", value="de")
+    marked = page.element(id=field)
+    assert marked["aria-invalid"] == "true"
+    assert f"{field}-fault" in (marked["aria-describedby"] or "").split()
+    assert re.search(rf'id="{field}-fault"[^>]*>[^<]{{10,}}</p>', answer.text)
+    assert answer.text.count("data-message") == 1
+
+
+def test_a_link_that_holds_nothing_is_marked_too(client: TestClient, holds: Callable[[object], list[str]]) -> None:
+    holds(StenoboxError("link_not_found", "There is nothing at this link."))
+    answer = client.post("/links", data={"model": "demo", "language": "", "url": URL})
+    assert f'value="{URL}"' in answer.text
+    assert 'id="url-fault"' in answer.text
+
+
+def test_a_full_box_keeps_the_link_and_blames_no_field(client: TestClient, behind: Box) -> None:
+    for number in range(3):
+        put_job(behind, State.QUEUED, f"{number}.mp3")
+    answer = client.post("/links", data={"model": "demo", "language": "", "url": URL})
+    assert answer.status_code == 429
+    assert f'value="{URL}"' in answer.text
+    assert "aria-invalid" not in answer.text

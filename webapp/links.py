@@ -43,11 +43,13 @@ async def look(request: Request) -> Response:
 
 async def begin(request: Request) -> Response:
     """POST /links: the link field of the front page. One recording becomes a job; of several, a person chooses."""
+    typed: dict[str, str] = {}
     try:
         form = await _form(request)
+        typed.update((name, _text(form, name)) for name in ("url", "model", "language"))
         return await run_in_threadpool(_begin, request, form)
     except StenoboxError as error:
-        return await run_in_threadpool(refused, request, error)
+        return await run_in_threadpool(refused, request, _of_a_field(error), typed)
 
 
 async def take(request: Request) -> Response:
@@ -62,6 +64,13 @@ async def take(request: Request) -> Response:
 def to_index(request: Request) -> Response:
     """GET /links: the address left in the bar when a form was refused."""
     return see("/")
+
+
+def _of_a_field(error: StenoboxError) -> StenoboxError:
+    """The refusal with the field that it is about: the link, unless only time can help."""
+    if error.param is None and error.retry_after is None:
+        error.param = "url"
+    return error
 
 
 def _begin(request: Request, form: FormData) -> Response:

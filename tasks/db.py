@@ -25,6 +25,8 @@ SCHEMA = "0010"
 """The newest migration. A test holds it equal to Alembic's head."""
 
 BUSY_SECONDS = 10.0
+POOL_SIZE = 8
+"""Connections that a process keeps open. More are opened when more is asked at once, and closed again."""
 
 metadata = sa.MetaData()
 
@@ -212,7 +214,7 @@ class Database:
             module=sqlite,
             connect_args={"timeout": busy_seconds, "check_same_thread": False},
             hide_parameters=True,  # an error's text goes into the log; what people sent does not
-            pool_size=8,
+            pool_size=POOL_SIZE,
             max_overflow=32,
         )
         event.listen(self.engine, "connect", _prepare)

@@ -25,8 +25,7 @@ SCHEMA = "0010"
 """The newest migration. A test holds it equal to Alembic's head."""
 
 BUSY_SECONDS = 10.0
-POOL_SIZE = 8
-"""Connections that a process keeps open. More are opened when more is asked at once, and closed again."""
+POOL_SIZE = 8  # connections that a process keeps; more are opened when more is asked at once, and closed again
 
 metadata = sa.MetaData()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files of long tests first, so that no process is left alone with them at the end."""
     long = {item.path for item in items if item.get_closest_marker("chaos") or item.get_closest_marker("long")}
     items.sort(key=lambda item: item.path not in long)
+
+
+LOG_TAIL = 20_000
+"""Characters of a box's log that are shown with a test that failed."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that fails shows the logs of the boxes that it started, or its worker shares: whoever reads of it an hour
+    later, or in CI, has nothing else."""
+    report = yield
+    if report.failed:
+        used = getattr(item, "funcargs", {})
+        logs = {value.log for value in used.values() if isinstance(value, Served)}
+        logs |= set(used["tmp_path"].rglob("serve.log")) if "tmp_path" in used else set()
+        for log in sorted(logs):
+            report.sections.append((f"log of {log}", log.read_text(errors="replace")[-LOG_TAIL:]))
+    return report
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 import shutil
 import tarfile
 import tempfile
@@ -19,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 from pysqlite3 import dbapi2 as sqlite
 
@@ -31,7 +30,6 @@ from tasks.jobs import is_id
 from tasks.recovery import take_data_folder
 
 FORMAT = 1
-_NAME = re.compile(r"source|[0-9a-f]{32}\.json")
 _ACTIVE = ("queued", "running")
 
 
@@ -107,8 +105,7 @@ def _pack(config: Config, snapshot: Path, file: IO[bytes], recordings: bool) -> 
         jobs, there, missing = 0, {}, 0
         for job_id, state, result in _rows(snapshot):
             jobs += 1
-            names = ["source"] if recordings or state in _ACTIVE else []
-            for name in names + ([result] if result else []):
+            for name in _names(state, result, recordings):
                 path = f"media/{job_id}/{name}"
                 try:
                     tar.add(media.folder(config, job_id) / name, path, recursive=False, filter=_nobodys)
@@ -130,6 +127,14 @@ def _pack(config: Config, snapshot: Path, file: IO[bytes], recordings: bool) -> 
         info.size, info.mtime, info.mode = len(data), int(time.time()), 0o600
         tar.addfile(info, io.BytesIO(data))
     return _contents(jobs, there, missing)
+
+
+def _names(state: str, result: str | None, recordings: bool) -> list[str]:
+    """Files of a job that go into a backup, each once: the result of a download is its source."""
+    names = {"source"} if recordings or state in _ACTIVE else set()
+    if result and media.is_kept(result):
+        names.add(result)
+    return sorted(names)
 
 
 def _rows(snapshot: Path) -> Iterator[tuple[str, str, str | None]]:
@@ -207,11 +212,11 @@ def _unpack(file: Path, staged: Path) -> Contents:
             if content is None or not _is_ours(member.name):
                 raise BackupError(f"{file} is no backup of Stenobox: it holds {member.name[:80]!r}.")
             if member.name == "manifest.json":
-                manifest = json.loads(content.read(member.size))
+                manifest = _read_manifest(content.read(member.size))
                 continue
             path = staged / member.name
             path.parent.mkdir(mode=0o700, exist_ok=True)
-            with open(path, "xb") as out:
+            with open(path, "wb") as out:  # earlier versions wrote what a download had made twice
                 shutil.copyfileobj(content, out, 2**20)
             there[member.name] = member.size
     if manifest is None or there.pop("jobs.db", None) is None or manifest["files"] != there:
@@ -224,8 +229,18 @@ def _unpack(file: Path, staged: Path) -> Contents:
     return _contents(manifest["jobs"], there, 0)
 
 
+def _read_manifest(data: bytes) -> dict[str, Any] | None:
+    """None for what is none: strangers' files are restored, too."""
+    try:
+        manifest = json.loads(data)
+        kinds = {"format": int, "schema": str, "version": str, "jobs": int, "files": dict}
+        return manifest if all(isinstance(manifest[name], kind) for name, kind in kinds.items()) else None
+    except (ValueError, LookupError, TypeError):
+        return None
+
+
 def _is_ours(name: str) -> bool:
     if name in ("jobs.db", "manifest.json"):
         return True
     parts = PurePosixPath(name).parts
-    return len(parts) == 3 and parts[0] == "media" and is_id(parts[1]) and _NAME.fullmatch(parts[2]) is not None
+    return len(parts) == 3 and parts[0] == "media" and is_id(parts[1]) and media.is_kept(parts[2])

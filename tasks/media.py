@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,9 @@ from tasks.jobs import is_id
 
 EXTRAS = ("peaks.json", "cover.jpg")
 """What a decoder makes besides the sound."""
+FORMS = ("json", "mp3", "opus", "wav", "flac")
+"""What an attempt's result can be: words, or sound in one of `decode.forms`."""
+_RESULT = re.compile(rf"[0-9a-f]{{32}}\.({'|'.join(FORMS)})")
 AHEAD_BYTES = 2 * 1024 * 1024
 """How much of what arrives the kernel keeps to itself before it is told to begin writing it to the disk."""
 MOST_CHUNKS = 1024
@@ -135,6 +139,16 @@ def transcript(config: Config, job_id: str, result: str) -> Path:
 def result(config: Config, job_id: str, name: str) -> Path:
     """The file that a job's `result` names, of whatever kind it is."""
     return transcript(config, job_id, name)
+
+
+def is_result(name: str) -> bool:
+    """Whether a name is one that attempts give to what they have made."""
+    return _RESULT.fullmatch(name) is not None
+
+
+def is_kept(name: str) -> bool:
+    """Whether a file of this name may be all that is left of a job's work: what a backup holds, and nothing else."""
+    return name == "source" or is_result(name)
 
 
 def drop_made(config: Config, job_id: str, token: str) -> None:

@@ -22,7 +22,8 @@ from tasks.actions import Box
 from tasks.backup import BackupError, backup, restore
 from tasks.config import Config
 from tasks.db import open_database
-from tasks.jobs import Params, State
+from tasks.decode import forms
+from tasks.jobs import Job, JobKind, Params, State
 from tasks.queue import Queue
 from tasks.recovery import AlreadyRunning, rescue, take_data_folder
 
@@ -237,3 +238,71 @@ def test_an_older_versions_backup_is_upgraded(box: Box, empty: Config, tmp_path:
     backup(old, tmp_path / "box.tar")
     assert restore(empty, tmp_path / "box.tar").jobs == 0
     open_database(empty).close()
+
+
+MADE = {JobKind.TRANSCRIPTION: "json", JobKind.EXTRACTION: "mp3"}
+"""How the file ends that a job of this kind makes; a download's is the recording itself."""
+
+
+def put_kind(box: Box, kind: JobKind, *, finished: bool) -> Job:
+    """A job of this kind that waits, or has ended well with what it has made."""
+    with box.receive("talk.mp3", warm=False) as receiving:
+        receiving.write(b"sound")
+        job = receiving.queue(Params("demo", kind=kind, format="mp3" if kind == JobKind.EXTRACTION else None))
+    if not finished:
+        return job
+    attempt = store.claim_next(box.database, box.planner.first(), "a worker", 3600, light=kind.light)
+    assert attempt is not None
+    result = f"{attempt.token}.{MADE[kind]}" if kind in MADE else "source"
+    if kind in MADE:
+        media.write_durably(media.result(box.config, job.id, result), b"{}")
+    store.finish_if_owned(box.database, attempt.token, result, 2.5, None, work=1.0)
+    return box.get(job.id)
+
+
+def test_names_of_results_are_those_that_jobs_give() -> None:
+    assert set(media.FORMS) == {"json", *forms.FORMS}
+
+
+@pytest.mark.parametrize("kind", JobKind)
+@pytest.mark.parametrize("finished", [True, False], ids=["finished", "waiting"])
+@pytest.mark.parametrize("recordings", [True, False], ids=["recordings", "none"])
+def test_every_kind_of_job_comes_back(
+    box: Box, empty: Config, tmp_path: Path, kind: JobKind, finished: bool, recordings: bool
+) -> None:
+    job, file = put_kind(box, kind, finished=finished), tmp_path / "box.tar"
+    made = backup(box.config, file, recordings=recordings)
+    assert made.missing == 0
+    assert len(names(file)) == len(set(names(file)))
+    restored = restore(empty, file)
+    assert (restored.jobs, restored.recordings, restored.transcripts) == (1, made.recordings, made.transcripts)
+    if recordings or not finished or kind == JobKind.DOWNLOAD:
+        assert media.source(empty, job.id).read_bytes() == b"sound"
+    if finished:
+        assert job.result is not None
+        kept = media.result(empty, job.id, job.result).read_bytes()
+        assert kept == media.result(box.config, job.id, job.result).read_bytes()
+
+
+def test_one_of_an_earlier_version_that_holds_a_file_twice_comes_back(box: Box, empty: Config, tmp_path: Path) -> None:
+    job = put_kind(box, JobKind.DOWNLOAD, finished=True)
+    backup(box.config, tmp_path / "box.tar")
+    rewrite(
+        tmp_path / "box.tar",
+        tmp_path / "old.tar",
+        lambda name, data: [(name, data)] * (2 if name.endswith("/source") else 1),
+    )
+    restore(empty, tmp_path / "old.tar")
+    assert media.source(empty, job.id).read_bytes() == b"sound"
+
+
+@pytest.mark.parametrize("manifest", [b"{", b"[]", b'{"files": {}}', b'{"files": 1, "format": "x"}'])
+def test_a_manifest_that_says_nothing_is_a_sentence(box: Box, empty: Config, tmp_path: Path, manifest: bytes) -> None:
+    backup(box.config, tmp_path / "box.tar")
+    rewrite(
+        tmp_path / "box.tar",
+        tmp_path / "other.tar",
+        lambda name, data: [(name, manifest if name == "manifest.json" else data)],
+    )
+    with pytest.raises(BackupError, match="no whole backup|not whole"):
+        restore(empty, tmp_path / "other.tar")

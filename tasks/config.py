@@ -68,6 +68,17 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     inbox: Annotated[
         Path | None, Meta(description="folder whose files are transcribed", examples=["/srv/recordings"])
     ] = None
+    inbox_settle: Annotated[
+        float,
+        Meta(ge=1, le=86_400, description="seconds a file there must stand still before it is taken", examples=["10"]),
+    ] = 10.0
+    inbox_formats: Annotated[
+        str, Meta(description="transcripts laid beside its files, with commas", examples=["txt,json,srt"])
+    ] = "txt,json"
+    inbox_language: Annotated[str, Meta(description="language of its files, empty to detect it", examples=["en"])] = ""
+    inbox_model: Annotated[
+        str, Meta(description="model for its files, empty for the box's own", examples=["small"])
+    ] = ""
     engine_idle: Annotated[_Positive, Meta(description="seconds before an idle engine leaves", examples=["300"])] = (
         300.0
     )
@@ -100,6 +111,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     def egress(self) -> Rules:
         """Where requests to addresses that strangers chose may go."""
         return Rules(read_allowed(self.egress_allow))
+
+    @property
+    def inbox_forms(self) -> tuple[str, ...]:
+        """Names of what is laid beside the inbox's files."""
+        return tuple(dict.fromkeys(form.lower() for form in _split(self.inbox_formats)))
 
     @property
     def jobs_db(self) -> Path:
@@ -173,10 +189,10 @@ def from_env(env: Mapping[str, str] | None = None) -> Config:
     values.setdefault("client_header", platform.client_header)
     config = Config(**values)
     _check_proxies(config)
-    if config.inbox and (config.inbox == config.data or config.inbox.is_relative_to(config.data)):
+    if config.inbox and (config.inbox.is_relative_to(config.data) or config.data.is_relative_to(config.inbox)):
         raise ConfigError(
-            f"STENOBOX_INBOX={str(config.inbox)!r} can't be used: it lies in the data folder, whose files are "
-            "Stenobox's own. For example: STENOBOX_INBOX=/srv/recordings"
+            f"STENOBOX_INBOX={str(config.inbox)!r} can't be used: one of it and the data folder lies in the other, and "
+            "the files there are Stenobox's own. For example: STENOBOX_INBOX=/srv/recordings"
         )
     return config
 

@@ -7,6 +7,7 @@ import fcntl
 import http.client
 import importlib.metadata
 import importlib.util
+import os
 import socket
 import sys
 import time
@@ -17,10 +18,11 @@ from pathlib import Path
 import psutil
 from pysqlite3 import dbapi2 as sqlite
 
-from tasks import __version__, devices, exposure, machine, models, readiness
+from tasks import __version__, arrivals, devices, exposure, machine, models, readiness
 from tasks.capacity import SPARE_BYTES
 from tasks.config import Config
 from tasks.db import SCHEMA, Database, SchemaError, check_sqlite_version
+from tasks.disk import write_error
 from tasks.errors import StenoboxError
 from tasks.findings import FAIL, OK, WARN, Check, Finding
 from tasks.planner import Planner
@@ -89,6 +91,32 @@ def permissions(config: Config) -> Iterator[Finding]:
         yield Finding(FAIL, "data folder", reason.message, "Give it to the user that runs Stenobox.")
         return
     yield from exposure.permissions(config)
+
+
+def inbox(config: Config) -> Iterator[Finding]:
+    """The watched folder, which has no page to say what is wrong there."""
+    folder = config.inbox
+    if folder is None or not folder.exists():
+        return
+    try:
+        found = arrivals.recordings(folder, lambda _: None, leave=("done", "failed"))
+        waiting = [path for path in found if arrivals.looks_like_one(path.name)]
+        failed = sum(path.name.endswith(".error.txt") for path in (folder / "failed").rglob("*"))
+    except OSError as error:
+        yield Finding(FAIL, "inbox", f"{folder} can't be looked at: {error}", "Give it to the user that runs Stenobox.")
+        return
+    if error := write_error(folder):
+        yield Finding(
+            FAIL, "inbox", f"{folder} can't be written: {error.strerror}", "Give it to the user that runs Stenobox."
+        )
+    closed = [path for path in waiting if not os.access(path, os.R_OK)]
+    if closed:
+        names = ", ".join(repr(str(path.relative_to(folder))) for path in closed[:3])
+        more = f" and {len(closed) - 3} more" if len(closed) > 3 else ""
+        yield Finding(WARN, "inbox", f"This user may not read {names}{more} in {folder}", "Change their mode or owner.")
+    told = f"{folder}: {len(waiting)} files wait or are worked on, {failed} failed"
+    advice = f"Beside each one in {folder / 'failed'} stands why." if failed else ""
+    yield Finding(WARN if failed else OK, "inbox", told, advice)
 
 
 def database(config: Config) -> Iterator[Finding]:
@@ -230,6 +258,7 @@ def checks(password: str = "") -> tuple[Check, ...]:
         limits,
         disk,
         permissions,
+        inbox,
         database,
         exposure.reach,
         update_wrapper(partial(exposure.password, given=password), exposure.password),

@@ -57,6 +57,28 @@ def _check(config: Config) -> None:
     except StenoboxError as error:
         sentence = f"STENOBOX_MODEL={config.model!r} can't be used as model of jobs that name none: {error.message}"
         raise ConfigError(f"{sentence} For example: STENOBOX_MODEL=small") from None
+    if config.inbox:
+        _check_inbox(config)
+
+
+def _check_inbox(config: Config) -> None:
+    """What its files are to become. Raises ConfigError."""
+    from tasks.transcripts import FORMATS
+    from tasks.wishes import check_transcription
+
+    if not config.inbox_forms or set(config.inbox_forms) - set(FORMATS):
+        raise ConfigError(
+            f"STENOBOX_INBOX_FORMATS={config.inbox_formats!r} can't be used as transcripts laid beside the inbox's "
+            f"files: choose from {', '.join(FORMATS)}. For example: STENOBOX_INBOX_FORMATS=txt,srt"
+        )
+    for variable, value, wanted in (
+        ("STENOBOX_INBOX_MODEL", config.inbox_model, (config.inbox_model or None, None)),
+        ("STENOBOX_INBOX_LANGUAGE", config.inbox_language, (config.inbox_model or None, config.inbox_language or None)),
+    ):
+        try:
+            check_transcription(config, *wanted)
+        except StenoboxError as error:
+            raise ConfigError(f"{variable}={value!r} can't be used for the inbox's files: {error.message}") from None
 
 
 def _options(arguments: list[str]) -> argparse.Namespace | SimpleNamespace:

@@ -105,9 +105,9 @@ def inbox(config: Config) -> Iterator[Finding]:
     except OSError as error:
         yield Finding(FAIL, "inbox", f"{folder} can't be looked at: {error}", "Give it to the user that runs Stenobox.")
         return
-    if error := write_error(folder):
+    if refusal := write_error(folder):
         yield Finding(
-            FAIL, "inbox", f"{folder} can't be written: {error.strerror}", "Give it to the user that runs Stenobox."
+            FAIL, "inbox", f"{folder} can't be written: {refusal.strerror}", "Give it to the user that runs Stenobox."
         )
     closed = [path for path in waiting if not os.access(path, os.R_OK)]
     if closed:

@@ -481,7 +481,7 @@ def test_one_that_somebody_has_open_for_writing_is_waited_for(box: Box, folder: 
         writer.write(b" and half")
     settle(inbox, clock)
     settle(inbox, clock)
-    assert [media.source(box.config, job.id).read_bytes() for job in jobs(box)][0] == b"half and half"
+    assert media.source(box.config, jobs(box)[0].id).read_bytes() == b"half and half"
 
 
 def test_folders_are_looked_into_and_come_back_as_they_were(box: Box, folder: Path, clock: Clock) -> None:
@@ -518,9 +518,8 @@ def test_what_is_laid_there_is_for_those_who_share_the_inbox(box: Box, folder: P
 
 
 def test_formats_language_and_model_can_be_chosen(box: Box, folder: Path, clock: Clock) -> None:
-    box.config = msgspec.structs.replace(
-        box.config, inbox_formats="srt, TXT,srt", inbox_language="de", inbox_model="tiny"
-    )
+    chosen = dict(inbox_formats="srt, TXT,srt", inbox_language="de", inbox_model="tiny")
+    box.config = msgspec.structs.replace(box.config, **chosen)
     inbox = Inbox(box, folder)
     put(folder)
     settle(inbox, clock)

@@ -2,7 +2,8 @@
 
 A module here imports only modules above it:
 
-    paths  shapes  templating  errors  security  proxies  cookies  rules  auth  assets  submitters  bodies  endpoints
+    paths  shapes  templating  errors  security  compression  proxies  caching  cookies
+    rules  auth  assets  submitters  bodies  endpoints
     streams  uploads  raw  resources  submissions  api  batches_api  ranges  media_api  steps_api  guide  tus
     attempts_api  capacity_api  settings_api  ready  stories  pages  finished_page  batches_page  links  plots
     advice  limits_page  login  settings_page  openapi  documents  routes  door  scrape  app  light  protocol

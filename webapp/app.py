@@ -25,6 +25,7 @@ from tasks.inbox import Inbox
 from tasks.queue import Queue
 from webapp import capacity_api, errors, scrape
 from webapp.auth import Authentication
+from webapp.compression import Compression
 from webapp.door import Door
 from webapp.proxies import Proxies
 from webapp.routes import routes
@@ -121,6 +122,7 @@ def create_app(config: Config) -> Starlette:
         routes=routes,
         lifespan=lifespan,
         middleware=[
+            Middleware(Compression),
             Middleware(SecurityHeaders),
             Middleware(AllowedHosts, hosts=config.allowed_hosts),
             Middleware(SameOrigin),

@@ -11,13 +11,19 @@ from starlette.responses import FileResponse, Response
 
 from tasks.errors import StenoboxError
 from webapp import errors
+from webapp.caching import is_known, unless_known
 
 _SPAN = re.compile(r"\s*(\d{0,18})-(\d{0,18})\s*")
 
 
 def serve(request: Request, path: Path, media_type: str, headers: Mapping[str, str]) -> Response:
-    """The file, or the part of it that Range asks for. A Range that can't be understood is ignored, as HTTP says."""
-    spans, size = _spans(request.headers.get("range", "")), path.stat().st_size
+    """The file, the part of it that Range asks for, or 304 for who has it. A Range that can't be understood is ignored,
+    as HTTP says."""
+    found = path.stat()
+    whole = FileResponse(path, media_type=media_type, headers=headers, stat_result=found)
+    if is_known(request.headers, whole.headers):  # before Range, RFC 9110 13.2.2
+        return unless_known(request, whole)
+    spans, size = _spans(request.headers.get("range", "")), found.st_size
     beyond = [start >= size for start in _starts(spans, size)]
     if any(beyond):
         if all(beyond) and "if-range" not in request.headers:
@@ -28,7 +34,7 @@ def serve(request: Request, path: Path, media_type: str, headers: Mapping[str, s
         spans = []  # of several, some are there: all of the file has them
     if not spans:
         request.scope["headers"] = [pair for pair in request.scope["headers"] if pair[0].lower() != b"range"]
-    return FileResponse(path, media_type=media_type, headers=headers)
+    return whole
 
 
 def _spans(header: str) -> list[tuple[str, str]]:

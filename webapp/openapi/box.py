@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from webapp import shapes
 from webapp.openapi import parameters
-from webapp.openapi.parts import Answer, Operation, Operations, Value
+from webapp.openapi.parts import Answer, Operation, Operations
 from webapp.openapi.refusals import JSON_BODY
 from webapp.openapi.schemas import PLACE
 
@@ -46,7 +46,7 @@ OPERATIONS: Operations = {
             Answer(304, "You have it", headers=parameters.ETAG),
         ),
         "To read it, see [/docs](/docs).",
-        headers={"If-None-Match": Value({"type": "string"}, "The ETag of what you have")},
+        headers=parameters.IF_NONE_MATCH,
     ),
     ("GET", "/api/v1/settings"): Operation(
         "showSettings",

@@ -21,12 +21,15 @@ _TRANSCRIPTS = {
     form.media_type.partition(";")[0]: ref(shapes.Transcript) if name == "json" else {"type": "string"}
     for name, form in FORMATS.items()
 }
+_DATE = {"Last-Modified": Value(TEXT, "When it was written")}
 _RANGES = {
     "Accept-Ranges": Value({"const": "bytes", "type": "string"}, "That parts can be had"),
     **parameters.ETAG,
-    "Last-Modified": Value(TEXT, "When it was written"),
+    **_DATE,
 }
 _RANGE = {
+    **parameters.IF_NONE_MATCH,
+    "If-Modified-Since": Value(TEXT, "The Last-Modified of what you have; a tag counts before it"),
     "Range": Value(TEXT, "Which part, such as `bytes=0-999`; what can't be understood is ignored"),
     "If-Range": Value(TEXT, "The ETag that the part is to be of; of another version, all comes"),
 }
@@ -39,6 +42,7 @@ def _file(text: str, media: dict[str, dict[str, object]], headers: dict[str, Val
     return (
         Answer(200, text, media=media, headers=_RANGES | headers),
         Answer(206, "What was asked for of it", media=media | _PARTS, headers=_RANGES | _PART | headers),
+        Answer(304, "You have it", headers=parameters.ETAG | _DATE),
     )
 
 

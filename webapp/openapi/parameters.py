@@ -67,6 +67,7 @@ REPLAYED = {
     "Idempotency-Replayed": Value({"const": "true", "type": "string"}, "An earlier request with this key began the job")
 }
 ETAG = {"ETag": Value(TEXT, "Which version it is", required=True)}
+IF_NONE_MATCH = {"If-None-Match": Value(TEXT, "The ETag of what you have, several of them, or *")}
 SAVED_AS = {"Content-Disposition": Value(TEXT, "A name to save it under", required=True)}
 RETRY_AFTER = Value({"type": "integer", "minimum": 1}, "Whole seconds to wait before it is worth trying again")
 RETRY_AFTER_MS = Value({"type": "integer", "minimum": 1}, "The same in milliseconds")

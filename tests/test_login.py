@@ -21,7 +21,7 @@ from tasks.throttle import FREE
 from webapp import rules
 from webapp.login import local
 from webapp.routes import routes
-from webapp.security import HEADERS
+from webapp.security import HEADERS, PROBED
 
 PASSWORD = "correct horse"
 HTML = {"Accept": "text/html,*/*"}
@@ -136,8 +136,9 @@ def test_another_host_is_refused_on_every_route(tmp_path: Path, hosts: str) -> N
     with client_of(Config(data=tmp_path / "other", hosts=hosts)) as client:
         for method, path in [*every_request(), ("GET", "/nothing"), ("OPTIONS", "/"), ("POST", "/static/app.css")]:
             answer = client.request(method, path, headers={"Host": "evil.example", **FORM})
-            assert answer.status_code == 400, (method, path)
-            assert "unknown_host" in answer.text
+            if method != "GET" or path not in PROBED:
+                assert answer.status_code == 400, (method, path)
+                assert "unknown_host" in answer.text
             assert {name: answer.headers[name] for name in HEADERS} == HEADERS
 
 

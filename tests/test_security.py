@@ -22,7 +22,7 @@ from tasks.jobs import State
 from webapp import paths, templating
 from webapp.app import create_app
 from webapp.assets import Static
-from webapp.security import HEADERS
+from webapp.security import HEADERS, PROBED
 
 PROMISED = {
     "Content-Security-Policy": (
@@ -75,7 +75,7 @@ def test_loopback_names_are_answered(client: TestClient, host: str) -> None:
     ],
 )
 def test_other_names_are_refused(client: TestClient, host: str) -> None:
-    for path in ("/api/v1/jobs", "/", "/healthz", "/static/app.css"):
+    for path in ("/api/v1/jobs", "/", "/login", "/static/app.css", "/docs", "/healthz/", "/healthz/x", "/nothing"):
         answer = client.get(path, headers={b"Host": host.encode()})
         assert answer.status_code == 400, path
         assert "unknown_host" in answer.text
@@ -107,7 +107,110 @@ def test_a_request_without_a_host_is_refused(config: Config) -> None:
 @pytest.mark.parametrize("host", ["steno.lan", "STENO.LAN:8000", "box.example.org", "localhost", "[fd00::1]:8000"])
 def test_names_that_the_operator_gave_are_answered(tmp_path: Path, host: str) -> None:
     with client_of(Config(data=tmp_path, hosts="Steno.lan, box.example.org,[fd00::1]")) as client:
-        assert client.get("/healthz", headers={"Host": host}).status_code == 200
+        assert client.get("/docs", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "172.19.17.130:8080",  # Fly
+        "[fdaa:0:18:a7b:7d:1:2:2]:8080",
+        "10.244.0.7:8000",  # Kubernetes: the pod's own address
+        "stenobox.default.svc.cluster.local:8000",
+        "stenobox.service.consul",
+        "stenobox:8000",  # compose
+        "dokku-app.web.1:5000",
+        "",
+    ],
+)
+@pytest.mark.parametrize("hosts", ["", "steno.lan"])
+def test_probers_ask_under_any_name_for_health_alone(tmp_path: Path, host: str, hosts: str) -> None:
+    with client_of(Config(data=tmp_path, hosts=hosts)) as client:
+        for path in PROBED:
+            for method in ("GET", "HEAD"):
+                assert client.request(method, path, headers={b"Host": host.encode()}).status_code in (200, 503), path
+            assert client.post(path, headers={b"Host": host.encode()}).status_code == 400
+        assert client.get("/healthz", headers={b"Host": host.encode()}).json()["status"] == "ok"
+        for path in ("/", "/api/v1/jobs", "/docs", "/static/app.css"):
+            assert client.get(path, headers={b"Host": host.encode()}).status_code == 400, path
+
+
+@pytest.mark.parametrize("address", ["192.168.1.20", "192.168.1.20:8000", "[fd00::7]:8000", "203.0.113.9", "127.0.0.1"])
+def test_a_box_that_listens_everywhere_answers_to_addresses_and_to_no_name(tmp_path: Path, address: str) -> None:
+    with client_of(Config(data=tmp_path, host="0.0.0.0")) as client:
+        assert client.get("/docs", headers={"Host": address}).status_code == 200
+        for name in ("nas", "nas.local", "192.168.1.20.nip.io", "0x7f.1", "::1", "[fd00::7", "[192.168.1.20"):
+            assert client.get("/docs", headers={"Host": name}).status_code == 400, name
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{}, {"host": "0.0.0.0", "hosts": "steno.lan"}, {"hosts": "steno.lan"}, {"host": "::1", "proxies": "127.0.0.1"}],
+)
+def test_addresses_that_nobody_asked_for_are_refused(tmp_path: Path, config: dict[str, str]) -> None:
+    with client_of(Config(data=tmp_path, **config)) as client:  # type: ignore[arg-type]
+        assert client.get("/docs", headers={"Host": "192.168.1.20:8000"}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [
+        ("Nas.local:8000", "the name nas.local. If that is yours, start it with STENOBOX_HOSTS=nas.local "),
+        ("192.168.1.20", "STENOBOX_HOSTS=192.168.1.20 "),
+        ("<b>:1", "the name it was asked by. If that is yours, start it with STENOBOX_HOSTS=stenobox.example.org "),
+    ],
+)
+def test_the_refusal_says_what_to_set(client: TestClient, host: str, told: str) -> None:
+    assert told in client.get("/api/v1/jobs", headers={"Host": host}).json()["error"]["message"]
+
+
+# Encryption
+
+
+def test_over_https_a_browser_is_told_to_come_by_nothing_else(tmp_path: Path, client: TestClient) -> None:
+    behind = Config(data=tmp_path / "behind", hosts="steno.lan", proxies="10.0.0.1")
+    headers = {"Host": "steno.lan", "X-Forwarded-Proto": "https"}
+    with client_of(behind, client=("10.0.0.1", 1)) as proxied:
+        for path in ("/login", "/", "/static/app.css", "/nothing", "/api/v1/jobs"):
+            answer = proxied.get(path, headers=headers)
+            assert answer.headers["strict-transport-security"] == "max-age=31536000", path
+    with client_of(behind, client=("10.0.0.2", 1)) as stranger:
+        assert "strict-transport-security" not in stranger.get("/login", headers=headers).headers
+    assert "strict-transport-security" not in client.get("/").headers
+
+
+# A proxy that nobody named
+
+
+@pytest.mark.parametrize(
+    "name", ["X-Forwarded-For", "Forwarded", "X-Real-IP", "X-Forwarded-Proto", "CF-Connecting-IP", "Fly-Client-IP"]
+)
+def test_a_box_without_a_password_is_closed_to_what_was_forwarded(client: TestClient, name: str) -> None:
+    forwarded = {name: "for=192.0.2.7" if name == "Forwarded" else "192.0.2.7"}
+    for method, path in (("GET", "/"), ("GET", "/api/v1/jobs"), ("POST", "/api/v1/transcriptions"), ("POST", "/jobs")):
+        answer = client.request(method, path, headers=forwarded)
+        assert answer.status_code == 403, (method, path)
+        assert "STENOBOX_PROXIES" in answer.text
+    keyed = client.get("/api/v1/jobs", headers=forwarded | {"X-API-Key": "anything"})
+    assert code(keyed) == "unnamed_proxy"
+    assert client.get("/healthz", headers=forwarded).status_code == 200
+    assert client.get("/", headers={}).status_code == 200
+
+
+def test_a_box_whose_header_has_another_name_knows_it_too(tmp_path: Path) -> None:
+    with client_of(Config(data=tmp_path, client_header="X-My-Proxy")) as client:
+        assert code(client.get("/api/v1/jobs", headers={"X-My-Proxy": "192.0.2.7"})) == "unnamed_proxy"
+
+
+def test_a_box_with_a_password_needs_it_whoever_forwards(tmp_path: Path) -> None:
+    with client_of(Config(data=tmp_path)) as client:
+        client.app.state.box.logins.set_password("correct horse battery", "page")  # type: ignore[attr-defined]
+        assert code(client.get("/api/v1/jobs", headers={"X-Forwarded-For": "192.0.2.7"})) == "unauthorized"
+
+
+def test_a_box_with_a_named_proxy_is_one_that_others_reach(tmp_path: Path) -> None:
+    with client_of(Config(data=tmp_path, proxies="127.0.0.1")) as client:
+        assert code(client.get("/api/v1/jobs")) == "unauthorized"
 
 
 # Origins

@@ -47,7 +47,7 @@ class _Application(Starlette):
         self._config = config
 
     def build_middleware_stack(self) -> ASGIApp:
-        return Proxies(Door(super().build_middleware_stack(), self._config.allowed_hosts), self._config)
+        return Proxies(Door(super().build_middleware_stack(), self._config), self._config)
 
 
 async def _on_exception(request: Request, error: Exception) -> Response:
@@ -124,7 +124,7 @@ def create_app(config: Config) -> Starlette:
         middleware=[
             Middleware(Compression),
             Middleware(SecurityHeaders),
-            Middleware(AllowedHosts, hosts=config.allowed_hosts),
+            Middleware(AllowedHosts, config=config),
             Middleware(SameOrigin),
             Middleware(Authentication),
         ],

@@ -83,6 +83,12 @@ async def _let_in(scope: Scope) -> Principal:
         scope["session"] = session
     if principal is None:
         raise unauthorized(key)
+    if not access.closed and scope.get("forwarded"):
+        raise StenoboxError(
+            "unnamed_proxy",
+            "This request came through a proxy, so others can reach this box, and it has no password. Set one with "
+            "`stenobox password` or STENOBOX_PASSWORD, and name the proxy: STENOBOX_PROXIES=127.0.0.1",
+        )
     if not principal.may(needed) and _is_there(scope):
         sentence = f"This key has the scope {principal.scope}; what you ask for needs {needed}."
         raise StenoboxError("forbidden", sentence)

@@ -11,11 +11,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tasks import principals
 from tasks.access import Access
 from tasks.actions import Box
+from tasks.config import Config
 from tasks.errors import StenoboxError
 from tasks.principals import OPERATOR, Principal
 from webapp.auth import key_in
 from webapp.errors import body, headers
-from webapp.security import HEADERS, host_of
+from webapp.security import HEADERS, Hosts
 from webapp.uploads import announced
 
 PATH = "/api/v1/transcriptions"
@@ -29,15 +30,15 @@ class Door:
     """Answers what the application would answer to a program's submission while the box is full, without the way
     through middleware, routes and form. Whatever is unusual goes that way: this is a shortcut and decides nothing."""
 
-    def __init__(self, app: ASGIApp, hosts: list[str]) -> None:
+    def __init__(self, app: ASGIApp, config: Config) -> None:
         self.app = app
-        self.hosts = frozenset(host.lower() for host in hosts)
+        self._hosts = Hosts(config)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] == PATH:
             headers: list[tuple[bytes, bytes]] = scope["headers"]
             sent = dict(headers)
-            if len(sent) == len(headers) and self._is_usual(sent):
+            if len(sent) == len(headers) and not scope.get("forwarded") and self._is_usual(sent):
                 refusal = await _refusal(scope["app"].state.box, sent, scope["client"])
                 if refusal is not None:
                     await _answer(refusal, send)
@@ -51,7 +52,7 @@ class Door:
             and b"origin" not in sent
             and b"sec-fetch-site" not in sent
             and b"idempotency-key" not in sent  # its job may have been accepted before
-            and host_of(sent.get(b"host", b"").decode("latin-1")) in self.hosts
+            and self._hosts.hold(sent.get(b"host", b"").decode("latin-1"))
         )
 
 

@@ -12,16 +12,28 @@ from tasks.config import Config
 
 logger = logging.getLogger(__name__)
 
-_FORWARDED = (b"x-forwarded-for", b"forwarded")
+_FORWARDED = (
+    b"forwarded",
+    b"x-forwarded-for",
+    b"x-forwarded-host",
+    b"x-forwarded-proto",
+    b"x-real-ip",
+    b"fly-client-ip",
+    b"cf-connecting-ip",
+    b"true-client-ip",
+)
+"""What proxies add, of which each alone tells that there is one."""
 
 
 class Proxies:
-    """Puts the client's own address, and the scheme it used, into the scope."""
+    """Puts the client's own address, and the scheme it used, into the scope; or `forwarded`, where a proxy that nobody
+    named passed a request on: who sent it can't be known then, only that it need not be somebody on this machine."""
 
     def __init__(self, app: ASGIApp, config: Config) -> None:
         self.app = app
         self._networks = config.trusted_proxies
         self._header = config.client_header.lower().encode()
+        self._signs = frozenset((*_FORWARDED, self._header))
         self._warned = False
         self._is_trusted = lru_cache(maxsize=256)(self._find)
 
@@ -30,14 +42,19 @@ class Proxies:
             peer = (scope.get("client") or ("", 0))[0]
             if self._networks and self._is_trusted(peer):
                 self._believe(scope)
-            elif not self._warned and any(name in _FORWARDED for name, _ in scope["headers"]):
-                self._warned = True
-                logger.warning(
-                    "a request from %s says that it was forwarded, which is not believed: if that is your proxy, name "
-                    "it with STENOBOX_PROXIES",
-                    peer or "nobody",
-                )
+            elif any(name in self._signs for name, _ in scope["headers"]):
+                scope["forwarded"] = True
+                self._warn(peer)
         await self.app(scope, receive, send)
+
+    def _warn(self, peer: str) -> None:
+        if not self._warned:
+            self._warned = True
+            logger.warning(
+                "a request from %s says that it was forwarded, which is not believed: if that is your proxy, name "
+                "it with STENOBOX_PROXIES",
+                peer or "nobody",
+            )
 
     def _believe(self, scope: Scope) -> None:
         sent = b",".join(value for name, value in scope["headers"] if name == self._header).decode("latin-1")

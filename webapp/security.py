@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tasks.config import Config
 from tasks.errors import StenoboxError
 from webapp.errors import respond
 
@@ -22,6 +25,12 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+_HTTPS_ONLY = {"Strict-Transport-Security": "max-age=31536000"}
+"""A browser that came by https once comes by nothing else for a year."""
+PROBED = ("/healthz", "/readyz")
+"""Answered under every name. Probers of Fly, Kubernetes, Consul and Dokku ask by the box's private address, which
+nobody could name beforehand, and neither answer holds anything that a page elsewhere should not read."""
+_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
@@ -35,27 +44,54 @@ class SecurityHeaders:
         async def add(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(HEADERS)
+                if scope["scheme"] == "https":
+                    MutableHeaders(scope=message).update(_HTTPS_ONLY)
             await send(message)
 
         await self.app(scope, receive, add if scope["type"] == "http" else send)
 
 
+class Hosts:
+    """What a request's Host may be."""
+
+    def __init__(self, config: Config) -> None:
+        self._names = frozenset(host.lower() for host in config.allowed_hosts)
+        self._addresses = config.answers_addresses
+
+    def hold(self, header: str) -> bool:
+        host = host_of(header)
+        return host in self._names or (self._addresses and _is_address(host))
+
+
 class AllowedHosts:
     """Refuses a Host that is not ours: a page elsewhere could rebind its own name to this address."""
 
-    def __init__(self, app: ASGIApp, hosts: list[str]) -> None:
+    def __init__(self, app: ASGIApp, config: Config) -> None:
         self.app = app
-        self.hosts = frozenset(host.lower() for host in hosts)
+        self._hosts = Hosts(config)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and host_of(Headers(scope=scope).get("host", "")) not in self.hosts:
-            error = StenoboxError(
-                "unknown_host",
-                "This box does not answer to that host name. The operator can allow it with STENOBOX_HOSTS.",
-            )
-            await respond(Request(scope), error)(scope, receive, send)
-            return
+        if scope["type"] == "http" and not _is_probe(scope):
+            headers = Headers(scope=scope)
+            if not self._hosts.hold(headers.get("host", "")):
+                await respond(Request(scope), _unknown(headers.get("host", "")))(scope, receive, send)
+                return
         await self.app(scope, receive, send)
+
+
+def _is_probe(scope: Scope) -> bool:
+    return scope["path"] in PROBED and scope["method"] in ("GET", "HEAD")
+
+
+def _unknown(header: str) -> StenoboxError:
+    host = host_of(header)
+    named = f"the name {host}" if _NAME.fullmatch(host) else "the name it was asked by"
+    example = host if _NAME.fullmatch(host) else "stenobox.example.org"
+    return StenoboxError(
+        "unknown_host",
+        f"This box does not answer to {named}. If that is yours, start it with STENOBOX_HOSTS={example} "
+        "(several with commas).",
+    )
 
 
 class SameOrigin:
@@ -81,6 +117,14 @@ def _same_origin(headers: Headers) -> bool:
         return origin is None or urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
     except ValueError:  # not an address at all
         return False
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host[1:-1] if host.startswith("[") else host)
+    except ValueError:
+        return False
+    return ":" not in host or host.startswith("[")
 
 
 def host_of(header: str) -> str:

@@ -108,5 +108,5 @@ def _app(config: Config) -> Starlette:
             Route("/readyz", readyz),
             Route("/{path:path}", anything, methods=methods),
         ],
-        middleware=[Middleware(SecurityHeaders), Middleware(AllowedHosts, hosts=config.allowed_hosts)],
+        middleware=[Middleware(SecurityHeaders), Middleware(AllowedHosts, config=config)],
     )

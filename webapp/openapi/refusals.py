@@ -13,6 +13,7 @@ MEANINGS = {
     "unauthorized": "A key is needed, or this one is not known here.",
     "cross_origin": "A browser sent it on behalf of another site.",
     "forbidden": "The key's scope does not reach that far.",
+    "unnamed_proxy": "It came through a proxy that the operator has not named, to a box without a password.",
     "not_found": "There is no such thing, or it is another key's.",
     "method_not_allowed": "This address does not know the method; `Allow` says which it knows.",
     "stalled": "Next to nothing came for too long.",
@@ -94,7 +95,7 @@ def of_door(method: str, path: str) -> tuple[str, ...]:
     found = ["unknown_host", "internal"]
     needed = rules.needed(method, path)
     if needed is not None:
-        found += ["unauthorized", "database_busy", "storage_failing"]
+        found += ["unauthorized", "unnamed_proxy", "database_busy", "storage_failing"]
         found += ["forbidden"] if needed != Scope.READ else []
     if method not in ("GET", "HEAD", "OPTIONS"):
         found += ["cross_origin"] + (["disk_full"] if needed else [])

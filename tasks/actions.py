@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import logging
 import threading
 import uuid
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tasks import media, metrics, models, store, survey
+from tasks import media, metrics, models, store, survey, transcripts
 from tasks.access import Access
 from tasks.capacity import Limits, Load, Request, changed, leaving, never_fits
 from tasks.config import Config
@@ -309,12 +308,17 @@ class Box:
                 State.CANCELED: "This job was canceled, so it has no transcript. Try it again to get one.",
             }.get(job.state, "This job has not finished yet. Ask again when its state is completed.")
             raise StenoboxError("not_finished", sentence)
-        path = media.transcript(self.config, job.id, job.result)
         try:
-            transcript: dict[str, Any] = json.loads(path.read_bytes())
+            return transcripts.read(media.transcript(self.config, job.id, job.result).read_bytes())
         except FileNotFoundError:
             raise StenoboxError("not_found", "The transcript was deleted.") from None
-        return transcript
+        except (OSError, ValueError) as error:
+            logger.error("job %s: its transcript can't be read: %s", job.id, error)
+            raise StenoboxError(
+                "transcript_damaged",
+                "The transcript's file is damaged on the disk of this box. Send the recording again, or ask the "
+                "operator for a backup.",
+            ) from None
 
 
 def media_missing() -> StenoboxError:

@@ -136,7 +136,7 @@ def retry(box: Box, batch_id: str, state: State = State.FAILED) -> Retried:
             box.retry(job.id)
             taken += 1
         except StenoboxError as error:
-            if error.code in ("wrong_state", "not_found", "media_missing"):
+            if not error.kind.retryable:  # it can't be, whatever room there is; others can
                 continue
             if not taken:
                 raise

@@ -82,6 +82,7 @@ KINDS: dict[str, Kind] = {
     "hung": Kind(500, _JOB, retryable=True),
     "timed_out": Kind(500, _JOB, retryable=True),
     "media_missing": Kind(410, _JOB),
+    "transcript_damaged": Kind(410, _JOB),
     # Why a try at a job ended through no fault of its own: the job goes on, or a person stopped it.
     "canceled": Kind(409, _JOB, retryable=True),
     "interrupted": Kind(503, _JOB, retryable=True),

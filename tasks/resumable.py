@@ -231,6 +231,6 @@ def settle_all(box: Box) -> None:
     """Queue what was complete when the last process died. For the start of the only web process. Raises StenoboxError
     of a database that can't be asked."""
     for upload_id in store.open_uploads(box.database):
-        with contextlib.suppress(StenoboxError):  # its client asks again, or its time will be over
+        with contextlib.suppress(StenoboxError, OSError):  # its client asks again, or its time will be over
             if (upload := store.find_upload(box.database, upload_id)) is not None:
                 settle(box, upload)

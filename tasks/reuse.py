@@ -10,7 +10,7 @@ import logging
 import uuid
 from dataclasses import replace
 
-from tasks import media, store
+from tasks import media, store, transcripts
 from tasks.config import Config
 from tasks.db import Database
 from tasks.errors import StenoboxError
@@ -28,7 +28,8 @@ def complete(config: Config, database: Database, job_id: str, source: Source, pa
     for twin in store.twins(database, job_id, source.sha256, params):
         try:
             words = media.transcript(config, twin.id, twin.result or "").read_bytes()
-        except OSError:  # deleted meanwhile
+            transcripts.read(words)
+        except (OSError, ValueError):  # deleted meanwhile, or damaged
             continue
         result = f"{uuid.uuid4().hex}.json"
         try:

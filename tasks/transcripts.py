@@ -8,27 +8,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
+from tasks.cues import cues_of, one_line
 from tasks.errors import StenoboxError
-
-LINE_CHARACTERS = 42
-CUE_SECONDS = 7.0
-"""Longest line and cue, from the BBC's and Netflix's subtitle guidelines; two lines a cue."""
-GAP_SECONDS = 1.0
-"""A pause this long between two words ends a cue."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cue:
-    """A subtitle: one or two lines shown from start to end, in seconds."""
-
-    start: float
-    end: float
-    lines: tuple[str, ...]
 
 
 def as_json(transcript: dict[str, Any]) -> str:
@@ -37,7 +22,7 @@ def as_json(transcript: dict[str, Any]) -> str:
 
 def as_text(transcript: dict[str, Any]) -> str:
     """One line a segment."""
-    return "".join(_one_line(segment["text"]) + "\n" for segment in transcript["segments"])
+    return "".join(one_line(segment["text"]) + "\n" for segment in transcript["segments"])
 
 
 def as_srt(transcript: dict[str, Any]) -> str:
@@ -69,6 +54,38 @@ def as_csv(transcript: dict[str, Any]) -> str:
     return "\ufeff" + out.getvalue()
 
 
+class _Word(TypedDict):
+    word: str
+    start: float | None
+    end: float | None
+
+
+class _Segment(TypedDict):
+    start: float
+    end: float
+    text: str
+    words: list[_Word]
+
+
+class _Transcript(TypedDict):
+    language: str | None
+    seconds: float
+    text: str
+    segments: list[_Segment]
+
+
+def read(data: bytes) -> dict[str, Any]:
+    """A stored transcript. Raises ValueError for what is none, as a broken disk makes of one."""
+    import msgspec
+
+    try:
+        msgspec.json.decode(data, type=_Transcript)
+        transcript: dict[str, Any] = json.loads(data)
+    except msgspec.MsgspecError as error:
+        raise ValueError(str(error)) from None
+    return transcript
+
+
 @dataclass(frozen=True, slots=True)
 class Format:
     """How a transcript is written and what the web calls it."""
@@ -96,72 +113,9 @@ def find_format(name: str) -> Format:
         ) from None
 
 
-def cues_of(transcript: dict[str, Any]) -> Iterator[Cue]:
-    """Subtitles of at most two lines and seven seconds, broken at pauses; whole segments where words have no times."""
-    for segment in transcript["segments"]:
-        text = _one_line(segment["text"])
-        if not text:
-            continue
-        said = [w for w in segment["words"] if _one_line(w["word"])]
-        words = [w for w in said if w["start"] is not None and w["end"] is not None]
-        if not words or len(words) != len(said):
-            yield Cue(segment["start"], segment["end"], _lines([f" {word}" for word in text.split(" ")]))
-            continue
-        for group in _groups(list(zip(words, _spelled(text, words), strict=True))):
-            (first, _), (last, _) = group[0], group[-1]
-            yield Cue(first["start"], max(last["end"], first["start"]), _lines([spelled for _, spelled in group]))
-
-
-def _spelled(text: str, words: list[dict[str, Any]]) -> list[str]:
-    """Each word, after a space if the text has one there.
-
-    Chinese and Japanese come as one "word" a character, without the spaces that the text may have between them.
-    """
-    spelled, at = [], 0
-    for word in (_one_line(word["word"]) for word in words):
-        found = text.find(word, at)
-        apart = found < 0 or " " in text[at:found]
-        spelled.append(f" {word}" if apart else word)
-        at = at if found < 0 else found + len(word)
-    return spelled
-
-
-def _groups(words: list[tuple[dict[str, Any], str]]) -> Iterator[list[tuple[dict[str, Any], str]]]:
-    group: list[tuple[dict[str, Any], str]] = []
-    for word, spelled in words:
-        if group and (
-            word["start"] - group[-1][0]["end"] > GAP_SECONDS
-            or word["end"] - group[0][0]["start"] > CUE_SECONDS
-            or len(_lines([*(before for _, before in group), spelled])) > 2
-        ):
-            yield group
-            group = []
-        group.append((word, spelled))
-    yield group
-
-
-def _lines(words: list[str]) -> tuple[str, ...]:
-    """Words, each with the space before it if there is one, as lines."""
-    lines = [words[0].lstrip()]
-    for word in words[1:]:
-        if len(lines[-1] + word) <= LINE_CHARACTERS:
-            lines[-1] += word
-        else:
-            lines.append(word.lstrip())
-    return tuple(re.sub("-+->", "->", line) for line in lines)  # an arrow would end the cue
-
-
-def _one_line(text: str) -> str:
-    # A blank line would end the cue; what controls a terminal would do so when the file is shown in one.
-    return _CONTROL.sub("", re.sub(r"\s+", " ", text)).strip()
-
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-
-
 def _cell(text: str) -> str:
     """A cell that no spreadsheet takes for a formula (https://owasp.org/www-community/attacks/CSV_Injection)."""
-    text = _one_line(text)
+    text = one_line(text)
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 

@@ -521,3 +521,46 @@ def test_a_form_of_several_files_may_name_its_batch(client: TestClient, behind: 
     answer = client.post("/jobs", content=parts + END, headers=FORM)
     assert answer.headers["location"] == f"/batches/{one(behind).id}"
     assert (one(behind).name, one(behind).total) == ("My own name", 2)
+
+
+DAMAGED = [
+    b"",
+    b"\x00" * 100,
+    b'{"language": "en", "seg',
+    b"[]",
+    b"\xff\xfe",
+    b'{"segments": [{"text": "a"}]}',
+    b"null",
+]
+
+
+@pytest.mark.parametrize("data", DAMAGED)
+def test_a_damaged_transcript_is_a_sentence_everywhere(client: TestClient, behind: Box, data: bytes) -> None:
+    """On a page, by API and guide, and in a zip, which holds the others."""
+    broken, whole = put(behind, State.COMPLETED, "broken.mp3"), put(behind, State.COMPLETED, "whole.mp3")
+    media.transcript(behind.config, broken.id, broken.result or "").write_bytes(data)
+    page = client.get(f"/jobs/{broken.id}")
+    assert (page.status_code, "file is damaged on the disk" in page.text) == (200, True)
+    for path in (f"/api/v1/jobs/{broken.id}/transcript?format=srt", f"/transcribe/{broken.id}/status"):
+        answer = client.get(path)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (410, "transcript_damaged")
+    assert client.get(f"/jobs/{broken.id}/transcript.txt").status_code == 410
+    found = unzip(client.get(f"/api/v1/batches/{one(behind).id}/zip?format=txt"))
+    assert found["whole.txt"] == "yes no\n"
+    assert found["Not in here.txt"].startswith("broken.mp3: The transcript's file is damaged")
+    assert behind.transcript(whole)["text"] == "yes no"
+
+
+def test_one_that_can_never_run_keeps_no_other_of_a_batch_from_being_tried_again(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [put(box, State.FAILED, f"{number}.mp3") for number in range(3)]
+    retry = box.retry
+
+    def refuse_the_first(job_id: str) -> Job:
+        if job_id == jobs[0].id:
+            raise StenoboxError("never_fits", "It never fits.")
+        return retry(job_id)
+
+    monkeypatch.setattr(box, "retry", refuse_the_first)
+    assert batches.retry(box, one(box).id).taken == 2

@@ -156,3 +156,11 @@ def test_bytes_that_were_not_counted_match_nothing(box: Box) -> None:
     from tasks.jobs import Source
 
     assert reuse.complete(box.config, box.database, "0" * 32, Source("upload", "talk.mp3", 5), DEMO) is None
+
+
+def test_a_damaged_transcript_is_not_copied(box: Box) -> None:
+    twin = send(box)
+    finish(box)
+    twin = box.get(twin.id)
+    media.transcript(box.config, twin.id, twin.result or "").write_bytes(b"\0" * 50)
+    assert send(box).state == State.QUEUED

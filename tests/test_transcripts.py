@@ -7,24 +7,22 @@ import io
 import json
 import re
 import unicodedata
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.cues import APART_SECONDS, CUE_SECONDS, GAP_SECONDS, LINE_CHARACTERS, SHORTEST_SECONDS, cues_of
 from tasks.errors import StenoboxError
 from tasks.transcripts import (
-    CUE_SECONDS,
     FORMATS,
-    GAP_SECONDS,
-    LINE_CHARACTERS,
     as_csv,
     as_json,
     as_srt,
     as_text,
     as_vtt,
-    cues_of,
     find_format,
 )
 
@@ -157,7 +155,7 @@ def test_a_short_segment_is_one_cue() -> None:
 
 
 def test_a_cue_ends_with_its_segment() -> None:
-    assert cues(spoken(["one"]), spoken(["two"], start=0.25)) == [(0.0, 0.25, ("one",)), (0.25, 0.5, ("two",))]
+    assert cues(spoken(["one"]), spoken(["two"], start=0.25)) == [(0.0, 0.25, ("one",)), (0.25, 0.55, ("two",))]
 
 
 @pytest.mark.parametrize(("pause", "count"), [(0.0, 1), (GAP_SECONDS, 1), (GAP_SECONDS + 0.5, 2)])
@@ -191,25 +189,72 @@ def test_a_line_of_exactly_forty_two_characters_is_not_broken(last: str, lines: 
 
 
 def test_a_word_longer_than_a_line_stays_whole() -> None:
-    assert cues(spoken(["a", "b" * 100, "c"])) == [(0.0, 0.5, ("a", "b" * 100)), (0.5, 0.75, ("c",))]
+    assert cues(spoken(["a", "b" * 100, "c"])) == [(0.0, 0.5, ("a", "b" * 100)), (0.5, 0.8, ("c",))]
 
 
 @pytest.mark.parametrize(
-    "words",
+    ("words", "times"),
     [
-        [],
-        [("one", None, None), ("two", 0.5, 1.0)],
-        [("one", 0.0, None), ("two", 0.5, 1.0)],
-        [("one", 0.0, 0.5), ("two", None, 1.0)],
+        ([], [(0.0, 7.0), (10.0, 17.0)]),
+        ([("one", None, None), ("two", 2.5, 3.0)], [(0.0, 3.0)]),
+        ([("one", 0.0, None), ("two", 2.5, 3.0)], [(0.0, 3.0)]),
+        ([("one", 0.0, 0.5), ("two", None, 1.0)], [(0.0, 0.5), (0.5, 7.5)]),
     ],
 )
-def test_a_segment_with_words_without_times_is_one_cue_with_all_its_words(words: list[Word]) -> None:
-    assert cues(segment("one two", 0.0, 20.0, words)) == [(0.0, 20.0, ("one two",))]
+def test_words_without_times_lie_between_their_neighbours(words: list[Word], times: list[tuple[float, float]]) -> None:
+    found = cues(segment("one two", 0.0, 20.0, words))
+    assert [(start, end) for start, end, _ in found] == times
+    assert " ".join(line for *_, lines in found for line in lines) == "one two"
 
 
-def test_a_long_segment_without_words_is_broken_into_lines() -> None:
-    ((_, _, lines),) = cues(segment(" ".join(["1234567890"] * 7), 0.0, 20.0))
-    assert [len(line) for line in lines] == [32, 32, 10]
+FIELD = Path(__file__).parent / "data" / "transcripts"
+
+
+def test_a_long_segment_without_word_times_is_shared_out() -> None:
+    """After m-bain/whisperX#1214."""
+    found = list(cues_of(json.loads((FIELD / "no_word_times.json").read_bytes())))
+    assert (found[0].start, found[-1].end) == (10.0, 38.0)
+    assert all(cue.end - cue.start <= CUE_SECONDS and len(cue.lines) <= 2 for cue in found)
+    assert all(len(line) <= LINE_CHARACTERS for cue in found for line in cue.lines)
+    assert " ".join(line for cue in found for line in cue.lines) == " ".join(f"word{n}" for n in range(60))
+    assert 4 <= len(found) <= 8
+
+
+@pytest.mark.parametrize("text", ["今天天气很好。" * 25, "私はPython 3でコードを書きます、" * 10, "สวัสดีครับ" * 20])
+def test_text_without_spaces_is_shared_out_by_its_letters(text: str) -> None:
+    found = list(cues_of(transcript(segment(text, 10.0, 38.0))))
+    assert "".join(line for cue in found for line in cue.lines).replace(" ", "") == text.replace(" ", "")
+    assert all(cue.end - cue.start <= CUE_SECONDS and len(cue.lines) <= 2 for cue in found)
+    assert all(len(line) <= LINE_CHARACTERS for cue in found for line in cue.lines)
+    assert not any(line[0] in "。、ั" or line.endswith("Pytho") for cue in found for line in cue.lines)
+
+
+def test_one_word_without_a_time_is_one_of_the_others() -> None:
+    """After m-bain/whisperX#1115: the year, which has no letter that an aligner knows."""
+    said = spoken(["word"] * 25 + ["2014"] + ["word"] * 25, each=0.4)
+    timed = cues(said)
+    said["words"][25] |= {"start": None, "end": None}
+    assert cues(said) == timed
+    assert len(timed) > 2
+
+
+def test_a_word_without_length_is_shown_for_a_while() -> None:
+    (found,) = cues_of(json.loads((FIELD / "zero_length_word.json").read_bytes()))
+    assert (found.start, found.end) == (1.0, 1.0 + SHORTEST_SECONDS)
+
+
+def test_overlapping_segments_make_no_overlapping_cues() -> None:
+    one, two = cues_of(json.loads((FIELD / "overlapping_segments.json").read_bytes()))
+    assert (one.end, two.start) == (3.0, 3.0)
+
+
+def test_cues_are_in_order_and_none_begins_with_another() -> None:
+    said = [segment(word, start, start, [(word, start, start)]) for word, start in (("c", 5.0), ("a", 1.0), ("b", 1.0))]
+    assert cues(*said) == [
+        (1.0, 1.0 + APART_SECONDS, ("a",)),
+        (1.0 + APART_SECONDS, 1.0 + APART_SECONDS + SHORTEST_SECONDS, ("b",)),
+        (5.0, 5.0 + SHORTEST_SECONDS, ("c",)),
+    ]
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t"])
@@ -219,7 +264,7 @@ def test_a_segment_without_text_makes_no_cue(text: str) -> None:
 
 
 def test_a_word_that_ends_before_it_begins_makes_no_backward_cue() -> None:
-    assert cues(segment("one", 5.0, 6.0, [("one", 5.5, 5.0)])) == [(5.5, 5.5, ("one",))]
+    assert cues(segment("one", 5.0, 6.0, [("one", 5.5, 5.0)])) == [(5.5, 5.5 + SHORTEST_SECONDS, ("one",))]
 
 
 # Languages without spaces

@@ -150,18 +150,19 @@ def show(request: Request) -> Response:
     """GET /jobs/{id}: one job and its transcript."""
     box = box_of(request)
     job = box.get(request.path_params["id"])
-    transcript = None
+    transcript, lost = None, ""
     if job.state == State.COMPLETED and not job.kind.light:
         try:
             transcript = box.transcript(job)
-        except StenoboxError:  # its file is gone: the page says so instead of failing
-            transcript = None
+        except StenoboxError as error:  # its file is gone or damaged: the page says so instead of failing
+            lost = error.message if error.code == "transcript_damaged" else ""
     batch = None if job.batch is None else store.get_batch(box.database, job.batch)
     context = {
         "batch": batch and {"id": batch.id, "name": batch.name},
         "job": job,
         "submitter": box.submitters().get(job.submitter),
         "transcript": transcript,
+        "lost": lost,
         "tries": tell(job, store.list_attempts(box.database, job.id)),
     }
     return page_or_partial(request, "jobs/show.html", "jobs/_job.html", context, lambda: {})

@@ -89,7 +89,7 @@ OPERATIONS: Operations = {
         "Get a transcript",
         (Answer(200, "The words", media=_TRANSCRIPTS),),
         "",
-        ("not_found", "not_finished", "unknown_format"),
+        ("not_found", "not_finished", "transcript_damaged", "unknown_format"),
         {"format": parameters.transcript_format("json")},
     ),
     ("GET", "/api/v1/jobs/{id}/attempts"): Operation(

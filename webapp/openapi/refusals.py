@@ -61,6 +61,7 @@ MEANINGS = {
     "hung": "It stood still and was stopped.",
     "timed_out": "It took too long and was stopped.",
     "media_missing": "The recording is no longer on the box.",
+    "transcript_damaged": "The transcript's file is damaged on the box's disk.",
     "canceled": "A person stopped it.",
     "interrupted": "The box stopped or restarted; the job goes on.",
     "worker_lost": "The worker died; the job goes on.",

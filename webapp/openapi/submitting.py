@@ -130,6 +130,6 @@ OPERATIONS: Operations = {
         GUIDE,
         "See how far a job is",
         (Answer(200, "The job, with its transcript once there is one", shapes.GuideJob),),
-        refusals=("not_found",),
+        refusals=("not_found", "transcript_damaged"),
     ),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from tasks import crashes
 from tasks.children import ChildDied
 from tasks.errors import StenoboxError
 from tasks.jobs import Stage
@@ -64,19 +65,28 @@ def of_death(death: ChildDied, stage: Stage) -> Cause:
         return Cause("engine_ended", "The engine had to be ended because of another recording that was in it.")
     match death.cause:
         case "out_of_memory":
-            how = f"ran out of memory while {doing}, and the system ended it"
+            how = f"ran out of memory while {doing}"
+            if "SIG" in death.ending:  # else it has said so and left by itself
+                how += ", and the system ended it"
         case "killed":
             how = f"{death.ending} from outside while {doing}"
         case "hung":
             how = f"hung while {doing}: it {death.ending}, and was ended"
         case _:
             how = f"{death.ending} while {doing}"
+            if where := crashes.place(death.crash):
+                how += f", {where}"
     return Cause(death.cause, f"The {death.who} {how}.{_beside(death.beside)}", charged=True)
 
 
 def of_gpu(error: StenoboxError, stage: Stage) -> Cause:
     """Of an engine that lives on although memory ran out: a GPU's."""
     return Cause("out_of_memory", f"{error.message[:-1]} while {_DOING[stage]}.", charged=True)
+
+
+def of_failure(error: StenoboxError) -> Cause:
+    """Of an engine that failed, which may be the engine's fault or the recording's: tried again, nobody is charged."""
+    return Cause(error.code, error.message)
 
 
 def verdict(codes: Sequence[str], last: Cause, who: str = "engine") -> str:

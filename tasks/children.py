@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import os
 import signal
 import subprocess
@@ -18,8 +19,11 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary, finalize
 
-from tasks import machine
+from tasks import crashes, machine
+
+logger = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG = 1
 _spawner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spawner")
@@ -27,10 +31,24 @@ _spawner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spawner")
 STOP_SECONDS = 2.0
 """What a child gets between SIGTERM and SIGKILL."""
 
+_words: WeakKeyDictionary[subprocess.Popen[bytes], tuple[int, finalize[..., Any]]] = WeakKeyDictionary()
+"""What children write into as they crash, and what closes it."""
+
 # Only what a child needs: no keys, tokens or passwords of the operator's.
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "HOME", "STENOBOX_DATA", "STENOBOX_LOG", "CUDA_VISIBLE_DEVICES",
-              "LD_LIBRARY_PATH", "SSL_CERT_FILE", "HTTPS_PROXY", "https_proxy", "NO_PROXY",
-              "no_proxy", "HF_ENDPOINT", "HF_HUB_OFFLINE")  # fmt: skip
+              "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
+              "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "HF_ENDPOINT", "HF_HUB_OFFLINE")  # fmt: skip
+
+_TUNING = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF", "PYTORCH_NO_CUDA_MEMORY_CACHING", "CUDA_MODULE_LOADING",
+           "CUDA_LAUNCH_BLOCKING", "NVIDIA_TF32_OVERRIDE", "CT2_CUDA_ALLOCATOR", "CT2_CUDA_CACHING_ALLOCATOR_CONFIG",
+           "CT2_CUDA_ALLOW_FP16", "CT2_CUDA_ALLOW_BF16", "CT2_CUDA_TRUE_FP16_GEMM", "CT2_FORCE_CPU_ISA", "CT2_USE_MKL",
+           "CT2_USE_EXPERIMENTAL_PACKED_GEMM")  # fmt: skip
+"""How torch and CTranslate2 take memory and compute, where an operator knows better than they."""
+
+
+def tuning() -> dict[str, str]:
+    """Those of the operator's variables that an engine may be tuned with."""
+    return {name: os.environ[name] for name in _TUNING if name in os.environ}
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -44,16 +62,39 @@ def spawn(module: str, *arguments: str, env: dict[str, str], **options: Any) -> 
     """Start `python -m module arguments` as the leader of its own session. options: as for subprocess.Popen."""
     command = [sys.executable, "-P", "-m", module, *arguments]
     options = {"stdin": subprocess.DEVNULL, "start_new_session": True, "cwd": Path("/"), **options}
-    env = env | {"STENOBOX_PARENT": str(os.getpid())}
-    process: subprocess.Popen[bytes] = _spawner.submit(lambda: subprocess.Popen(command, env=env, **options)).result()
+    words = crashes.lend()
+    options["pass_fds"] = [*options.get("pass_fds", ()), words]
+    env = env | {"STENOBOX_PARENT": str(os.getpid()), crashes.VARIABLE: str(words)}
+    try:
+        process: subprocess.Popen[bytes] = _spawner.submit(
+            lambda: subprocess.Popen(command, env=env, **options)
+        ).result()
+    except BaseException:
+        os.close(words)
+        raise
+    _words[process] = words, finalize(process, os.close, words)
     return process
 
 
+def last_words(process: subprocess.Popen[bytes], who: str) -> str:
+    """Where a child that has ended was as it crashed, by Python's faulthandler; told in the log, too. "" for one that
+    did not crash. who: for the log."""
+    words, close = _words.pop(process, (-1, None))
+    if close is None:
+        return ""
+    text = crashes.read(words)
+    close()
+    if text:
+        logger.error("the %s (process %d) %s:\n%s", who, process.pid, ending(process.returncode or 0), text)
+    return text
+
+
 def die_with_parent(*, expendable: bool = True) -> None:
-    """Called first by every child: be killed as soon as the parent is gone, however it went.
+    """Called first by every child: be killed as soon as the parent is gone, however it went; tell it of a crash.
 
     expendable: whether the kernel should take this process before others when memory runs out.
     """
+    crashes.take_over()
     parent = int(os.environ.get("STENOBOX_PARENT", "0"))
     if not parent:
         return
@@ -100,7 +141,7 @@ def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
 class ChildDied(Exception):
     """A child ended before it had answered. ending: how, in words; cause: a code of errors.KINDS; deliberate: whether
     we ended it ourselves, for the sake of others; beside: other jobs that were in it and may be the cause as well;
-    loaded: whether it was done with loading its model."""
+    loaded: whether it was done with loading its model; crash: what its faulthandler wrote."""
 
     def __init__(
         self,
@@ -111,6 +152,7 @@ class ChildDied(Exception):
         deliberate: bool = False,
         beside: int = 0,
         loaded: bool = True,
+        crash: str = "",
     ) -> None:
         super().__init__(f"the {who} {ending}")
         self.who = who
@@ -119,6 +161,7 @@ class ChildDied(Exception):
         self.deliberate = deliberate
         self.beside = beside
         self.loaded = loaded
+        self.crash = crash
 
 
 class KillWatch:

@@ -134,6 +134,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return self.data / "models"
 
     @property
+    def run(self) -> Path:
+        """For what processes leave for those that come after them."""
+        return self.data / "run"
+
+    @property
     def allowed_hosts(self) -> list[str]:
         """Host names that requests may carry: loopback always, the address it listens on, and what the operator or
         the platform named."""

@@ -21,7 +21,7 @@ from tasks import disk
 from tasks.config import Config
 from tasks.errors import StenoboxError
 
-SCHEMA = "0010"
+SCHEMA = "0011"
 """The newest migration. A test holds it equal to Alembic's head."""
 
 BUSY_SECONDS = 10.0
@@ -115,6 +115,7 @@ attempts = sa.Table(
     sa.Column("peak_bytes", sa.BigInteger),
     sa.Column("batch", sa.Integer),
     sa.Column("charged", sa.Boolean, nullable=False, server_default=sa.text("0")),
+    sa.Column("crash", sa.Text),
     sa.Index("attempts_job", "job", "number"),
 )
 

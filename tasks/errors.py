@@ -77,6 +77,7 @@ KINDS: dict[str, Kind] = {
     "too_long": Kind(422, _JOB),
     "model_missing": Kind(503, _JOB, retryable=True),
     "engine_crashed": Kind(500, _JOB, retryable=True),
+    "device_failed": Kind(500, _JOB, retryable=True),
     "out_of_memory": Kind(500, _JOB, retryable=True),
     "killed": Kind(500, _JOB, retryable=True),
     "hung": Kind(500, _JOB, retryable=True),

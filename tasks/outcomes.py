@@ -21,6 +21,10 @@ logger = logging.getLogger(__name__)
 
 MOST_REFUSALS = 3
 """Tries that a disk may refuse which otherwise takes files."""
+_DOUBT = {"device_failed": 2, "internal": 1}
+"""How much a failure inside the engine tells of the recording: a device that broke is replaced at once, and a second
+one is no chance any more; of other errors the second may still come from the same engine (`MOST_FAILURES`)."""
+_MOST_DOUBT = 2
 
 Change = Callable[[], Job | None]
 """Makes the change; the job as it is then, None when it was no longer ours."""
@@ -36,15 +40,18 @@ class Outcomes:
         self._spare = spare
         self._pressed: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
+        self._doubt: Counter[str] = Counter()
 
     def forget(self, job_id: str) -> None:
         """The job has finished."""
         del self._pressed[job_id]
         del self._refused[job_id]
+        del self._doubt[job_id]
 
     def of(self, outcome: Exception, running: Running) -> Change:
         """An attempt ended by that exception: a child's death is charged and tried again, a plain no or a bug of ours
         is the job's end, and what was stopped is what it was stopped for."""
+        running.crash = outcome.crash if isinstance(outcome, ChildDied) else "".join(getattr(outcome, "__notes__", ()))
         if running.reason is not None:
             return self._stopped(running.reason, running)
         match outcome:
@@ -54,6 +61,8 @@ class Outcomes:
                 cause = causes.of_gpu(outcome, running.stage)
             case StenoboxError(code="storage_failing" | "disk_full") if self._may_pass(outcome.code, running):
                 cause = Cause(outcome.code, outcome.message)
+            case StenoboxError(code="device_failed" | "internal") if self._may_be_the_engine(outcome.code, running):
+                cause = causes.of_failure(outcome)
             case StenoboxError():
                 return partial(
                     store.fail_if_owned, self._database, running.token, outcome.code, outcome.message, running.seen
@@ -84,6 +93,11 @@ class Outcomes:
             return self._refused[running.job.id] < MOST_REFUSALS
         logger.warning("job %s: waits until the data folder can be written", running.job.id)
         return True
+
+    def _may_be_the_engine(self, code: str, running: Running) -> bool:
+        """Whether the engine may be to blame rather than the recording: it has another try, on another engine."""
+        self._doubt[running.job.id] += _DOUBT[code]
+        return self._doubt[running.job.id] <= _MOST_DOUBT
 
     def _charge(self, running: Running, cause: Cause, who: str) -> Job | None:
         charged = [tried.cause or "" for tried in store.list_attempts(self._database, running.job.id) if tried.charged]

@@ -257,6 +257,7 @@ class Pipeline:
                 on_memory=running.holds,
                 allowed=allowed,
                 journal=kept,
+                batch=spec.batch,
             )
         fewer = running.batch < windows(usual.batch, sound.seconds)
         notes = [

@@ -59,9 +59,10 @@ def worker_is_here(config: Config) -> bool:
     return False
 
 
-def rescue(config: Config, database: Database) -> None:
-    """Put every running job back in line and sweep what belongs to no job. Only under the worker's lock."""
-    for job in store.requeue_all_running(database):
+def rescue(config: Config, database: Database, crash: str = "") -> None:
+    """Put every running job back in line and sweep what belongs to no job. Only under the worker's lock. crash: what
+    the last worker wrote as it crashed."""
+    for job in store.requeue_all_running(database, crash):
         logger.warning("job %s: its worker is gone; back in line", job.id)
         for stale in media.folder(config, job.id).glob("?" * 32 + ".*"):  # it died before the row could name it
             if not stale.is_dir():

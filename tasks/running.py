@@ -39,6 +39,7 @@ class Running:
         self.progress = 0.0
         self.peak = 0
         self.batch: int | None = None
+        self.crash = ""
         self.most_windows = attempt.batch
         self.reason: Reason | None = None
         self._began = time.monotonic()
@@ -65,7 +66,7 @@ class Running:
     @property
     def seen(self) -> Seen:
         """What its record keeps of it."""
-        return Seen(self.stage, self.peak or None, self.batch)
+        return Seen(self.stage, self.peak or None, self.batch, self.crash)
 
     def left(self) -> None:
         """Its stage is over."""

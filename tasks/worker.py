@@ -10,25 +10,29 @@ from typing import Any
 
 from huey.consumer import Consumer
 
+from tasks import crashes, scratch
 from tasks.config import Config
 from tasks.db import open_database
 from tasks.engine.engines import Engines
-from tasks.fetching import MOST_SLOTS, Fetcher
+from tasks.fetching import MOST_SLOTS as MOST_DOWNLOADS
+from tasks.fetching import Fetcher
 from tasks.heartbeat import Heartbeat
 from tasks.monitor import Monitor
 from tasks.pipeline import Pipeline
 from tasks.planner import Planner
 from tasks.queue import Queue
 from tasks.recovery import rescue, take_data_folder
+from tasks.slots import MOST_SLOTS
+from tasks.store import LIGHT_SLOTS
 
 logger = logging.getLogger(__name__)
 
-THREADS = 17 + MOST_SLOTS
-"""One for each slot there may be, of both kinds, and one to warm the engine when all are taken."""
+THREADS = MOST_SLOTS + MOST_DOWNLOADS + LIGHT_SLOTS + 1
+"""One for each slot there may be, of every kind, and one to warm the engine when all are taken."""
 JOIN_SHARE = 0.7
 """Of the grace time: how long threads are waited for, so that the rest is enough to leave in."""
 FIRST_POLL_SECONDS, LAST_POLL_SECONDS = 0.01, 0.5
-"""A thread looks for messages this often. Twenty-five that look twice a second find one within 20 ms on average."""
+"""A thread looks for messages this often. Twenty-seven that look twice a second find one within 20 ms on average."""
 
 
 class DrainingConsumer(Consumer):  # type: ignore[misc]
@@ -62,7 +66,8 @@ def run(config: Config) -> None:
     """Run until told to leave. Raises SchemaError and AlreadyRunning before anything has started."""
     with take_data_folder(config, "worker"):
         database = open_database(config)
-        rescue(config, database)
+        scratch.sweep(config)
+        rescue(config, database, crashes.watch(config.run, "worker"))
         worker = uuid.uuid4().hex
         engines = Engines(config)
         queue = Queue(config.queue_db)

@@ -144,7 +144,20 @@ def test_a_child_inherits_no_secret_and_nothing_that_runs_code(monkeypatch: pyte
     assert "secret" not in environment().values()
 
 
-@pytest.mark.parametrize("name", ["PATH", "LANG", "TZ", "STENOBOX_DATA", "CUDA_VISIBLE_DEVICES", "HTTPS_PROXY"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "PATH",
+        "LANG",
+        "TZ",
+        "STENOBOX_DATA",
+        "CUDA_VISIBLE_DEVICES",
+        "HTTPS_PROXY",
+        "SSL_CERT_DIR",
+        "REQUESTS_CA_BUNDLE",
+        "CURL_CA_BUNDLE",
+    ],
+)
 def test_a_child_inherits_what_it_needs(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "value")
     assert environment()[name] == "value"

@@ -11,6 +11,7 @@ import pytest
 from nvml_support import GIB, FakeNvml, forget, install
 
 from tasks import devices, nvidia
+from tasks.children import environment
 from tasks.config import Config, ConfigError
 from tasks.engine.process import _environment
 from tasks.engine.spec import Spec
@@ -170,3 +171,12 @@ def test_the_engines_environment_suits_its_devices(config: Config, device: str, 
     given = _environment(config, Spec("demo", "/nowhere", device, "int8", 1, 1, 1, align_device))
     names = ("PYTORCH_ENABLE_MPS_FALLBACK", "CUDA_DEVICE_ORDER")
     assert {name: given[name] for name in names if name in given} == told
+
+
+@pytest.mark.parametrize("name", ["PYTORCH_CUDA_ALLOC_CONF", "CT2_CUDA_ALLOCATOR", "CT2_CUDA_CACHING_ALLOCATOR_CONFIG"])
+def test_an_operator_may_tune_how_the_engine_takes_memory(
+    config: Config, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "tuned")
+    assert _environment(config, Spec("demo", "/nowhere", "cpu", "int8", 1, 1, 1))[name] == "tuned"
+    assert name not in environment()  # of other children

@@ -29,7 +29,7 @@ import psutil
 import pytest
 from support import TRUTH, wait_until
 
-from tasks import children, journal, models
+from tasks import causes, children, journal, models
 from tasks.children import ChildDied
 from tasks.config import Config
 from tasks.engine import child, engines, process
@@ -115,8 +115,9 @@ class Real:
             "on_start": lambda cancel: None,
             **options,
         }
-        with self.engines.use(options.pop("spec", self.spec), never) as engine:
-            return engine.transcribe(sound, language, **options)
+        spec = options.pop("spec", self.spec)
+        with self.engines.use(spec, never) as engine:
+            return engine.transcribe(sound, language, batch=spec.batch, **options)
 
     def transcribe(self, sound: Path, language: str | None = None, **options: Any) -> Answer:
         found = self.recognize(sound, language, **options)
@@ -234,6 +235,12 @@ class TestWhatItHears:
 
         transcript, _ = real.transcribe(real.sample(name), "en", find_aligner=note_language)
         assert (transcript["language"], asked) == ("en", ["en"])
+
+    def test_the_language_is_heard_where_speech_is(self, real: Real) -> None:
+        """WhisperX listens to the first 30 s, in which nobody speaks here: it heard English."""
+        name = "de-u020.flac"
+        transcript, _ = real.transcribe(real.sound(np.concatenate([media.silence(35), media.sound(name)])))
+        assert (transcript["language"], transcript["text"]) == ("de", TRUTH[name]["text"])
 
     def test_progress_goes_through_the_stages(
         self, alone: dict[str, Answer], told: dict[str, list[tuple[Stage, float]]]
@@ -471,8 +478,12 @@ class Recognizer:
             time.sleep(60)
         if spec.model == "broken":
             raise ValueError("bad weights " + "x" * 500)
+        if spec.model == "too large":
+            raise MemoryError
+        if spec.model == "no device":
+            raise RuntimeError("CUDA driver version is insufficient for CUDA runtime version")
 
-    def transcribe(self, sound, language, on_progress, find_aligner, journal):
+    def transcribe(self, sound, language, on_progress, find_aligner, journal, batch):
         on_progress("transcribe", 0.5)
         if language == "spin":
             while True:
@@ -492,6 +503,10 @@ class Recognizer:
             os._exit(7)
         if language == "fail":
             raise RuntimeError("no such luck " + "x" * 500)
+        if language == "device":
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        if language == "batch":
+            return {"batch": batch}, None
         return {"text": sound.name, "aligner": find_aligner(language)}, "a note"
 
 module.Recognizer = Recognizer
@@ -565,6 +580,44 @@ class TestTheWorkersSide:
         assert caught.value.code == "internal"
         assert len(caught.value.message) < 400
         assert ask(engine).note == "a note"
+
+    def test_a_broken_device_ends_the_engine_and_its_neighbours_are_innocent(self, engine: EngineProcess) -> None:
+        began = threading.Event()
+        with ThreadPoolExecutor(1) as pool:
+            neighbour = pool.submit(ask, engine, "spin", on_progress=lambda *_: began.set())
+            assert began.wait(60)
+            with pytest.raises(StenoboxError, match="illegal memory access") as caught:
+                ask(engine, "device")
+            assert caught.value.code == "device_failed"
+            with pytest.raises(ChildDied) as other:
+                neighbour.result(60)
+        assert other.value.deliberate
+        wait_until(lambda: not engine.alive)
+
+    def test_a_second_failure_in_a_row_ends_it_whatever_the_errors_say(self, engine: EngineProcess) -> None:
+        for language in ("fail", "en", "fail"):
+            if language == "en":
+                ask(engine)
+            else:
+                with pytest.raises(StenoboxError):
+                    ask(engine, language)
+        assert engine.alive
+        with pytest.raises(StenoboxError):
+            ask(engine, "fail")
+        wait_until(lambda: not engine.alive)
+
+    def test_a_request_has_a_batch_of_its_own(self, engine: EngineProcess) -> None:
+        assert ask(engine, "batch").transcript == {"batch": SPEC.batch}
+        assert ask(engine, "batch", batch=1).transcript == {"batch": 1}
+
+    def test_more_at_once_than_it_was_made_for(self, engine: EngineProcess) -> None:
+        """The limit was raised meanwhile; nobody waits inside the engine for another's end."""
+        with ThreadPoolExecutor(4) as pool:
+            meet = threading.Barrier(SPEC.slots + 2)
+            jobs = [
+                pool.submit(ask, engine, on_progress=lambda *_: meet.wait(60) and None) for _ in range(SPEC.slots + 2)
+            ]
+            assert [job.result(120).note for job in jobs] == ["a note"] * (SPEC.slots + 2)
 
     @pytest.mark.parametrize(("language", "ending"), [("crash", "crashed (SIGSEGV)"), ("leave", "left with status 7")])
     def test_a_crash_says_how(self, engine: EngineProcess, language: str, ending: str) -> None:
@@ -669,6 +722,21 @@ class TestTheWorkersSide:
         assert caught.value.message.endswith("remove /nowhere and try again.")
         assert not engine.loaded.is_set()
 
+    def test_no_memory_for_the_model_is_told_as_that(self, quick: None, config: Config) -> None:
+        engine = EngineProcess(config, replace(SPEC, model="too large"))
+        with pytest.raises(ChildDied) as caught:
+            ask(engine)
+        assert (caught.value.cause, caught.value.loaded, caught.value.deliberate) == ("out_of_memory", False, False)
+        assert causes.of_death(caught.value, Stage.TRANSCRIBE).sentence == (
+            "The engine ran out of memory while loading the model."
+        )
+
+    def test_a_device_that_fails_as_the_model_is_loaded(self, quick: None, config: Config) -> None:
+        engine = EngineProcess(config, replace(SPEC, model="no device"))
+        with pytest.raises(StenoboxError, match="CUDA driver version is insufficient") as caught:
+            ask(engine)
+        assert caught.value.code == "device_failed"
+
     def test_stop_insists(self, quick: None, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(children, "STOP_SECONDS", 0.3)
         engine = EngineProcess(config, SPEC)
@@ -719,7 +787,7 @@ class FakeRecognizer:
         self.spec, self.meter = spec, meter
 
     def transcribe(
-        self, sound: Path, language: str | None, on_progress: Any, find_aligner: Any, journal: Any
+        self, sound: Path, language: str | None, on_progress: Any, find_aligner: Any, journal: Any, batch: int
     ) -> Answer:
         match language:
             case "fail":
@@ -963,6 +1031,25 @@ class TestWhichEngineRuns:
             assert started[0].ended == ""
         assert other.result(120) == 2
         assert [engine.ended for engine in started] == ["stopped", ""]
+
+    @pytest.mark.parametrize("change", [{"slots": 3}, {"slots": 1, "threads": 2}, {"threads": 4}, {"batch": 1}])
+    def test_only_other_slots_threads_or_windows_share_what_runs(
+        self, our: Engines, started: list[FakeEngine], change: dict[str, int]
+    ) -> None:
+        """Else a job would hold a slot and wait for hours beside a long one, for a mere change of the plan."""
+        with our.use(SPEC, never) as running, our.use(replace(SPEC, **change), never) as shared:
+            assert shared is running
+        assert started[0].ended == ""
+
+    def test_another_plan_gets_an_engine_of_its_own_once_the_old_one_is_free(
+        self, our: Engines, started: list[FakeEngine]
+    ) -> None:
+        with our.use(SPEC, never), our.use(replace(SPEC, batch=1), never):
+            pass
+        with our.use(replace(SPEC, batch=1), never):  # the windows are each job's own
+            assert len(started) == 1
+        with our.use(replace(SPEC, slots=3), never):
+            assert [engine.ended for engine in started] == ["stopped", ""]
 
     def test_a_stream_of_one_model_does_not_starve_another(self, our: Engines, started: list[FakeEngine]) -> None:
         order: list[str] = []

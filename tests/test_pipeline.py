@@ -37,7 +37,7 @@ from tasks.decode import SAMPLE_RATE
 from tasks.engine.engines import Engines
 from tasks.engine.meter import Usage
 from tasks.engine.patience import Allowed, allow
-from tasks.engine.process import Canceled, Recognized
+from tasks.engine.process import MOST_FAILURES, Canceled, Recognized
 from tasks.engine.spec import Spec
 from tasks.errors import StenoboxError
 from tasks.heartbeat import Heartbeat
@@ -81,6 +81,7 @@ class Call:
     on_memory: Callable[[int], None]
     allowed: Allowed
     journal: Path
+    batch: int
 
 
 class FakeEngine:
@@ -363,7 +364,7 @@ class TestResuming:
             self.keep(call)
             match ending:
                 case "failed":
-                    raise StenoboxError("internal", "Broken.")
+                    raise StenoboxError("timed_out", "Broken.")
                 case "canceled":
                     bench.box.cancel(job_id)
                     bench.beat()
@@ -413,13 +414,46 @@ class TestFailed:
         change_limit(bench.database, "max_seconds", 3.0)
         failure(bench, job_id, "too_long")
 
-    @pytest.mark.parametrize("code", ["internal", "model_missing", "timed_out"])
+    @pytest.mark.parametrize("code", ["model_missing", "timed_out"])
     def test_what_the_engine_says(self, code: str, bench: Bench) -> None:
         def behave(call: Call) -> Answer:
             raise StenoboxError(code, "So it is.")
 
         bench.engine.behave = behave
         assert failure(bench, bench.submit(), code) == "So it is."
+
+    @pytest.mark.parametrize(("code", "tries"), [("internal", 3), ("device_failed", 2)])
+    def test_what_may_be_the_engine_s_fault_is_tried_again_and_then_final(
+        self, code: str, tries: int, bench: Bench
+    ) -> None:
+        def behave(call: Call) -> Answer:
+            raise StenoboxError(code, "So it is.")
+
+        bench.engine.behave = behave
+        job_id = bench.submit()
+        for _ in range(tries - 1):
+            assert finished(bench, job_id, State.QUEUED).crashes == 0
+        assert failure(bench, job_id, code) == "So it is."
+        records = store.list_attempts(bench.database, job_id)
+        assert [(r.cause, r.sentence, r.charged) for r in records] == [(code, "So it is.", False)] * tries
+
+    def test_one_broken_engine_costs_no_job(self, bench: Bench) -> None:
+        """Six in line, and an engine whose device is gone until it is another one."""
+        change_limit(bench.database, "queue_limit", 10)
+        failures = 0
+
+        def behave(call: Call) -> Answer:
+            nonlocal failures
+            if failures < MOST_FAILURES:
+                failures += 1
+                raise StenoboxError("internal", "It does not say why.")
+            return TRANSCRIPT, None
+
+        bench.engine.behave = behave
+        ids = [bench.submit() for _ in range(6)]
+        for _ in range(8):
+            bench.pipeline.run(ids[0])
+        assert {store.get(bench.database, one).state for one in ids} == {State.COMPLETED}  # type: ignore[union-attr]
 
     def test_the_recording_is_gone(self, bench: Bench) -> None:
         job_id = bench.submit()

@@ -1,4 +1,5 @@
-"""Word times on Apple's GPU, and what happens when it fails. WhisperX and torch are stood for: they are slow."""
+"""Word times on Apple's GPU, and what happens when it fails; which language is asked for and heard. WhisperX and
+torch are stood for: they are slow."""
 
 from __future__ import annotations
 
@@ -36,7 +37,9 @@ class Aligner:
         return {"segments": [segment | {"words": [{"word": "One."}], "device": device} for segment in segments]}
 
 
-def recognizer(monkeypatch: pytest.MonkeyPatch, aligner: Aligner, align_device: str) -> Any:
+def recognizer(
+    monkeypatch: pytest.MonkeyPatch, aligner: Aligner, align_device: str = "cpu", model_name: str = "demo"
+) -> Any:
     """One with no model."""
     for name in ("torch", "whisperx", "whisperx.alignment", "whisperx.asr", "whisperx.vads", "whisperx.log_utils"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
@@ -44,7 +47,8 @@ def recognizer(monkeypatch: pytest.MonkeyPatch, aligner: Aligner, align_device: 
     modules["torch"].set_num_threads = lambda threads: None
     modules["whisperx"].alignment, modules["whisperx"].asr = aligner, modules["whisperx.asr"]
     modules["whisperx"].vads = modules["whisperx.vads"]
-    modules["whisperx.asr"].WhisperModel = lambda *_, **__: None
+    model = SimpleNamespace(model=SimpleNamespace(is_multilingual=True))
+    modules["whisperx.asr"].WhisperModel = lambda *_, **__: model
     modules["whisperx.asr"].FasterWhisperPipeline = object
     modules["whisperx.vads"].Pyannote = object
     modules["whisperx.log_utils"].setup_logging = lambda level: None
@@ -53,7 +57,7 @@ def recognizer(monkeypatch: pytest.MonkeyPatch, aligner: Aligner, align_device: 
 
     monkeypatch.delitem(sys.modules, "tasks.engine.recognizer")  # nobody else's
     meter: Any = SimpleNamespace(loading=nullcontext)
-    return Recognizer(Spec("demo", "/nowhere", "cpu", "int8", 1, 1, 1, align_device), meter)
+    return Recognizer(Spec(model_name, "/nowhere", "cpu", "int8", 1, 1, 1, align_device), meter)
 
 
 def align(recognizer: Any, progress: list[tuple[Stage, float]] | None = None) -> Any:
@@ -98,3 +102,33 @@ def test_other_failures_and_other_devices_are_not_hidden(monkeypatch: pytest.Mon
     with pytest.raises(KeyError):
         align(recognizer(monkeypatch, aligner, "mps"))
     assert aligner.loaded == ["mps"]
+
+
+@pytest.mark.parametrize(
+    ("name", "english"),
+    [("tiny.en", True), ("distil-large-v2", True), ("distil-large-v3", True), ("large-v3", False), ("my-own", False)],
+)
+def test_a_model_that_knows_english_alone_is_asked_for_english(
+    monkeypatch: pytest.MonkeyPatch, name: str, english: bool
+) -> None:
+    """Also one that kept the tokens of other languages: a detected one would turn German into a guess."""
+    assert recognizer(monkeypatch, Aligner(None), model_name=name)._english is english
+
+
+@pytest.mark.parametrize(
+    ("windows", "heard"),
+    [
+        ([], [(0, 30)]),
+        ([(35, 40)], [(35, 40)]),
+        ([(35, 40), (70, 90)], [(35, 40), (70, 90)]),
+        ([(35, 60), (70, 90), (95, 99)], [(35, 60), (70, 75)]),
+        ([(10, 60)], [(10, 40)]),
+    ],
+)
+def test_the_language_is_heard_where_speech_is(
+    monkeypatch: pytest.MonkeyPatch, windows: list[tuple[float, float]], heard: list[tuple[int, int]]
+) -> None:
+    first_speech = recognizer(monkeypatch, Aligner(None)).transcribe.__globals__["_first_speech"]
+    audio = np.repeat(np.arange(100, dtype="f4"), 16_000)
+    seconds = [second for start, end in heard for second in range(start, end)]
+    assert first_speech(audio, windows)[::16_000].tolist() == seconds

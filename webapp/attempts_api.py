@@ -40,4 +40,5 @@ def attempt_json(one: AttemptRecord) -> shapes.Attempt:
         "peak_bytes": one.peak_bytes,
         "batch": one.batch,
         "worker": one.worker,
+        "crash": one.crash,
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-from tasks import __version__, children, devices, logs, machine, metrics
+from tasks import __version__, children, crashes, devices, logs, machine, metrics
 from tasks import models as models_here
 from tasks.config import KEY, PASSWORD, VARIABLES, Config, ConfigError, from_env
 from tasks.db import SchemaError, open_database, prepare_data_folder
@@ -194,6 +194,7 @@ def web(config: Config, options: argparse.Namespace) -> int:
     metrics.begin(config)
     prepare_doors(config, options.password, again=True)
     with take_data_folder(config, "web"):
+        crashes.watch(config.run, "web")
         server = Server(config, create_app(config))
         server.run()
     return 0 if server.started else 3

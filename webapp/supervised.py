@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import logging
 import sys
+from pathlib import Path
 from typing import Any
 
 from supervisor import loggers, supervisord
 from supervisor.options import ServerOptions
 
-from tasks import logs
+from tasks import crashes, logs
 
 logger = logging.getLogger("webapp.supervised")  # __name__ is __main__
 
@@ -57,6 +58,7 @@ def main() -> None:
     logs.begin("supervisor")
     if logs.style_of("supervisor") == "text":  # a person at a terminal wants to know only what is wrong
         logger.setLevel(logging.WARNING)
+    crashes.watch(Path.cwd(), "supervisor")  # which `become_supervisor` has made the folder for such files
     supervisord.ServerOptions = Options
     loggers.handle_file = _handle_file
     supervisord.main()

@@ -31,7 +31,7 @@ def converse(task: dict[str, Any], folder: Path, on_progress: Told, on_start: St
     process = children.spawn(
         "tasks.decode.child",
         json.dumps(task | {"deadline": deadline}),
-        env=children.environment(),
+        env=children.environment(TMPDIR=str(folder)),
         stdout=subprocess.PIPE,
         cwd=folder,
     )
@@ -66,6 +66,9 @@ def converse(task: dict[str, Any], folder: Path, on_progress: Told, on_start: St
         code, message = answer["error"]
         raise StenoboxError(code if code in KINDS else "undecodable", message)
     ending = children.ending(process.returncode)
+    crash = children.last_words(process, "decoder")
     if "crashed" in ending:
-        raise StenoboxError("undecodable", f"The decoder {ending} on this file. {UNDECODABLE}")
+        error = StenoboxError("undecodable", f"The decoder {ending} on this file. {UNDECODABLE}")
+        error.add_note(crash)  # for the attempt's record
+        raise error
     raise children.ChildDied("decoder", ending, kills.cause(process.returncode))

@@ -2,6 +2,7 @@
 
     recognizer   WhisperX and the model, inside the engine; the only module that imports torch
     child        the engine process: reads requests, answers with events
+    faults       what its errors say: memory, the device, or neither
     meter        what the engine and each job hold in memory
     patience     how long it may go on without getting anywhere
     process      the worker's side of one engine process
@@ -9,9 +10,10 @@
 
 The two sides talk in JSON lines over a socket pair:
 
-    to the engine    {"op": "transcribe", "id", "sound", "language", "journal"}  {"op": "cancel", "id"}
+    to the engine    {"op": "transcribe", "id", "sound", "language", "journal", "batch"}  {"op": "cancel", "id"}
                      {"op": "aligner", "id", "folder", "note"}  {"op": "quit"}
     to the worker    {"event": "ready"}  {"event": "beat", "held"}  {"event": "progress", "id", "stage", "progress"}
                      {"event": "aligner", "id", "language"}  {"event": "done", "id", "transcript", "note", "usage"}
                      {"event": "failed", "id", "code", "message"}  {"event": "canceled", "id"}
+                     {"event": "broken", "code", "message"}
 """

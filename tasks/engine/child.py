@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks import children, disk, journal, logs
+from tasks.engine import faults
 from tasks.engine.meter import Meter, Metered
 from tasks.engine.spec import Spec
 from tasks.jobs import Stage
+from tasks.slots import MOST_SLOTS
 
 if TYPE_CHECKING:
     from tasks.engine.recognizer import Recognizer
@@ -51,7 +53,8 @@ class Child:
         self._spec = spec
         self._sending = threading.Lock()
         self._requests: dict[int, Request] = {}
-        self._threads = ThreadPoolExecutor(spec.slots, thread_name_prefix="job")
+        # Not spec.slots: the limit may have been raised since, and who counts jobs is the worker.
+        self._threads = ThreadPoolExecutor(MOST_SLOTS, thread_name_prefix="job")
         self._recognizer: Future[Recognizer] = Future()
         self._meter = Meter()
 
@@ -85,12 +88,23 @@ class Child:
             self._recognizer.set_result(recognizer)
         except Exception as error:
             logger.exception("model %s could not be loaded", self._spec.model)
-            self._send(
-                event="broken",
-                message=f"The model {self._spec.model} could not be loaded ({type(error).__name__}: "
-                f"{str(error)[:200]}). If its files are damaged, remove {self._spec.folder} and try again.",
-            )
+            code, sentence = self._breakage(error)
+            self._send(event="broken", code=code, message=sentence)
             os._exit(1)
+
+    def _breakage(self, error: Exception) -> tuple[str, str]:
+        match faults.code(error):
+            case "out_of_memory":
+                return "out_of_memory", f"{self._memory()} ran out."
+            case "device_failed":
+                return "device_failed", f"The GPU failed while the model was loaded ({_told(error)})."
+        return "model_missing", (
+            f"The model {self._spec.model} could not be loaded ({_told(error)}). "
+            f"If its files are damaged, remove {self._spec.folder} and try again."
+        )
+
+    def _memory(self) -> str:
+        return "Memory" if self._spec.device == "cpu" else "The GPU's memory"
 
     def _beat(self) -> None:
         """Say that Python still runs here, and what it holds. Whether the jobs get anywhere, their progress says."""
@@ -123,7 +137,9 @@ class Child:
                 self._journal(kept, sound, language) as found,
             ):
                 before = found.seconds
-                transcript, note = recognizer.transcribe(sound, language, on_progress, find_aligner, found)
+                transcript, note = recognizer.transcribe(
+                    sound, language, on_progress, find_aligner, found, message.get("batch") or self._spec.batch
+                )
             usage = self._meter.usage(request)
             usage = replace(usage, seconds=round(usage.seconds + before, 3))
             self._send(event="done", id=request.number, transcript=transcript, note=note, usage=asdict(usage))
@@ -137,13 +153,15 @@ class Child:
             del self._requests[request.number]
 
     def _failure(self, error: Exception) -> tuple[str, str]:
-        if isinstance(error, MemoryError) or "out of memory" in str(error).lower():  # a GPU's says so and lives on
-            return "out_of_memory", f"The memory of {self._spec.device} ran out."
+        code = faults.code(error)
+        if code == "out_of_memory":  # the engine lives on
+            return code, f"{self._memory()} ran out."
         if isinstance(error, OSError) and (refusal := disk.refusal(error)):
             return refusal.code, refusal.message
+        if code == "device_failed":
+            return code, f"The GPU failed ({_told(error)})."
         return "internal", (
-            f"The model {self._spec.model} failed on this recording ({type(error).__name__}: "
-            f"{str(error)[:200]}). Try again, or try another model."
+            f"The model {self._spec.model} failed on this recording ({_told(error)}). Try again, or try another model."
         )
 
     def _journal(
@@ -165,6 +183,10 @@ class Child:
         data = json.dumps(message).encode() + b"\n"
         with self._sending:
             self._connection.sendall(data)
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error)[:200]}"
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Which engine runs: at most one at a time, shared by all jobs that want the same, replaced when it is free."""
+"""Which engine runs: at most one at a time, shared by all jobs that it serves, replaced when it is free."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from tasks.config import Config
 from tasks.engine.process import Canceled, EngineProcess
@@ -88,7 +89,7 @@ class Engines:
                 if stopped():
                     raise Canceled
                 engine = self._engine
-                if engine is None or not engine.alive or engine.spec != spec:
+                if engine is None or not engine.alive or not self._keeps(engine, spec):
                     if engine:
                         engine.stop()  # gone before the next one loads: two models may not fit
                     engine = self._engine = EngineProcess(self._config, spec)
@@ -100,4 +101,9 @@ class Engines:
 
     def _fits(self, spec: Spec) -> bool:
         engine = self._engine
-        return engine is None or not engine.alive or engine.spec == spec or not engine.users
+        return engine is None or not engine.alive or engine.spec.serves(spec) or not engine.users
+
+    def _keeps(self, engine: EngineProcess, spec: Spec) -> bool:
+        """Whether this engine is right for it. One that was made for other slots is replaced while nothing uses it:
+        a job that waited for that beside a long one would wait for hours."""
+        return engine.spec.serves(spec) and (engine.users > 0 or replace(spec, batch=engine.spec.batch) == engine.spec)

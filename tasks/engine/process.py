@@ -26,11 +26,14 @@ from tasks.engine.spec import Spec
 from tasks.errors import StenoboxError
 from tasks.jobs import Stage
 from tasks.models import sentence_splitters
+from tasks.scratch import Scratch
 
 logger = logging.getLogger(__name__)
 
 CANCEL_SECONDS = 3.0
 """A request that doesn't stop by itself within this time is stopped with its engine."""
+MOST_FAILURES = 2
+"""So many requests in a row that fail inside it, and the engine is taken for broken, whatever the errors say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +69,21 @@ class EngineProcess:
         self._inboxes: dict[int, _Asked] = {}
         self._sending = threading.Lock()
         self._deliberate = False
-        self._broken: str | None = None
+        self._broken: tuple[str, str] | None = None
+        self._failures = 0
         self._hung: Verdict | None = None
         self._cause = "engine_crashed"
         self._victims: frozenset[int] = frozenset()
         self._vigil = Vigil(patience.PATIENCE)
         self._kills = KillWatch()
+        self._crash = ""
+        self._scratch = Scratch(config, "engine")
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = children.spawn(
                 "tasks.engine.child",
                 json.dumps([theirs.fileno(), asdict(spec)]),
-                env=_environment(config, spec),
+                env=_environment(config, spec) | {"TMPDIR": str(self._scratch.path)},
                 pass_fds=[theirs.fileno()],
             )
         self._connection = ours
@@ -106,17 +112,19 @@ class EngineProcess:
         on_memory: Callable[[int], None] = lambda _: None,
         allowed: Allowed = UNLIMITED,
         journal: Path | None = None,
+        batch: int | None = None,
     ) -> Recognized:
         """Transcribe a file of samples; see `Recognizer.transcribe`. on_start receives a function that cancels;
         on_memory what the engine holds, in bytes, every second; allowed: how long it may take; journal: where what is
-        found is kept for another attempt (see `tasks.journal`), None for nowhere.
+        found is kept for another attempt (see `tasks.journal`), None for nowhere; batch: windows recognized together,
+        None for as many as its spec says.
 
         Raises Canceled, StenoboxError, and ChildDied when the engine died, deliberate if we ended it for the sake of
         others.
         """
         with self._inbox(on_memory, allowed) as (number, inbox):
             kept = str(journal) if journal else None
-            self._send(op="transcribe", id=number, sound=str(sound), language=language, journal=kept)
+            self._send(op="transcribe", id=number, sound=str(sound), language=language, journal=kept, batch=batch)
             on_start(lambda: self._cancel(number))
             while True:
                 message = inbox.get()
@@ -198,8 +206,10 @@ class EngineProcess:
         except (OSError, ValueError):  # torn line of a killed engine
             logger.debug("engine %d: connection broke", self.pid, exc_info=True)
         self._process.wait()
-        self._cause = self._kills.cause(self._process.returncode)
+        self._cause = "out_of_memory" if self._broken else self._kills.cause(self._process.returncode)
         self._victims = frozenset(self._inboxes)
+        self._crash = children.last_words(self._process, "engine")
+        self._scratch.close()
         self._dead.set()
         for asked in list(self._inboxes.values()):
             asked.inbox.put(self._last_words())
@@ -211,7 +221,7 @@ class EngineProcess:
                 self._vigil.ready()
                 self.loaded.set()
             case "broken":
-                self._broken = message["message"]
+                self._broken = message["code"], message["message"]
             case "beat":
                 self._vigil.beat()
                 for asked in list(self._inboxes.values()):
@@ -220,6 +230,21 @@ class EngineProcess:
                 self._vigil.progressed(message["id"], waiting=event == "aligner")
                 if known := self._inboxes.get(message["id"]):
                     known.inbox.put(message)
+                self._judge(event, message.get("code"))
+
+    def _judge(self, event: str, code: str | None) -> None:
+        """A broken device fails every recording that comes after: what fails so is ended, and the next one is another.
+        What runs beside goes back in line without charge, and goes on from its journal."""
+        if event == "done":
+            self._failures = 0
+        if event != "failed" or code not in ("internal", "device_failed"):
+            return
+        self._failures += 1
+        if code == "device_failed" or self._failures >= MOST_FAILURES:
+            logger.error(
+                "engine %d: %s; ending it", self.pid, "its device failed" if code != "internal" else "it fails"
+            )
+            self.kill()
 
     def _watch(self) -> None:
         """See to it that it gets somewhere. What it runs when it doesn't is told so."""
@@ -236,8 +261,9 @@ class EngineProcess:
                 return
 
     def _last_words(self) -> dict[str, Any]:
-        if self._broken:
-            return {"event": "failed", "code": "model_missing", "message": self._broken}
+        if self._broken and self._broken[0] != "out_of_memory":
+            code, sentence = self._broken
+            return {"event": "failed", "code": code, "message": sentence}
         return {"event": "died"}
 
     def _obituary(self, number: int) -> ChildDied:
@@ -251,6 +277,7 @@ class EngineProcess:
             deliberate=self._deliberate or number not in suspects,
             beside=len(suspects) - 1,
             loaded=self.loaded.is_set(),
+            crash=self._crash,
         )
 
     def _send(self, **message: Any) -> None:
@@ -269,6 +296,7 @@ def _environment(config: Config, spec: Spec) -> dict[str, str]:
     if spec.align_device == "mps":
         gpu["PYTORCH_ENABLE_MPS_FALLBACK"] = "1"  # operators that Apple's GPU lacks run on the CPU
     return children.environment(
+        **children.tuning(),
         **gpu,
         OMP_NUM_THREADS=str(spec.threads),
         OMP_WAIT_POLICY="PASSIVE",

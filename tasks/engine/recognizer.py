@@ -22,6 +22,7 @@ from tasks.engine.meter import Meter
 from tasks.engine.spec import Spec
 from tasks.jobs import Stage
 from tasks.journal import SPEECH_SHARE, Journal
+from tasks.models import CATALOGUE
 
 setup_logging("error")
 for _chatty in ("lightning", "lightning.pytorch", "pytorch_lightning", "lightning_fabric", "pyannote"):
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 _SHORTEST = SAMPLE_RATE  # the voice detector's convolutions need a second of sound
 _VAD_OPTIONS = {"vad_onset": 0.5, "vad_offset": 0.363}  # WhisperX's own defaults
+WINDOW = 30 * SAMPLE_RATE
+"""What Whisper hears at a time."""
 NO_SPEECH = "No speech found."
 
 Progress = Callable[[Stage, float], None]
@@ -75,7 +78,7 @@ class _Pipeline(whisperx.asr.FasterWhisperPipeline):  # type: ignore[misc]
 
     def detect_language(self, audio: np.ndarray) -> str:
         if self.journal.language is None:
-            self.journal.found_language(super().detect_language(audio))
+            self.journal.found_language(super().detect_language(_first_speech(audio, self.journal.speech or [])))
         return str(self.journal.language)
 
     def __call__(self, inputs: Iterable[Any], batch_size: int, **options: Any) -> Iterator[dict[str, Any]]:
@@ -107,6 +110,9 @@ class Recognizer:
             num_workers=spec.slots,
             local_files_only=True,
         )
+        # Some that were made of multilingual ones and trained on English alone kept the others' tokens.
+        known = CATALOGUE.get(spec.model)
+        self._english = not self._model.model.is_multilingual or (known is not None and known.languages == ("en",))
         torch.set_num_threads(spec.threads)
         self._own = threading.local()
         self._aligners: dict[tuple[str, str], tuple[Any, Any]] = {}
@@ -119,12 +125,13 @@ class Recognizer:
         on_progress: Progress,
         find_aligner: FindAligner,
         journal: Journal,
+        batch: int,
     ) -> tuple[dict[str, Any], str | None]:
         """Words of a file of float32 samples at 16 kHz.
 
         language: a Whisper code, or None to detect it. find_aligner answers a language with the folder of its
         aligner, or None and a sentence why there is none. on_progress may raise to stop early. journal: what an earlier
-        attempt with the same key has found, and takes what this one finds.
+        attempt with the same key has found, and takes what this one finds. batch: windows recognized together.
         Returns the transcript (design section 10) and a note, or None.
         """
         # Mapped, not read: an hour is 230 MB, and the kernel may drop these pages at any time.
@@ -132,7 +139,7 @@ class Recognizer:
         seconds = len(audio) / SAMPLE_RATE
         if len(audio) < _SHORTEST:
             audio = np.pad(audio, (0, _SHORTEST - len(audio)))
-        if not self._model.model.is_multilingual:
+        if self._english:
             language = "en"
         on_progress(Stage.TRANSCRIBE, journal.progress)
         journal.begin()
@@ -147,7 +154,7 @@ class Recognizer:
         )
         found = _Pipeline(made, journal).transcribe(
             audio,
-            batch_size=self._spec.batch,
+            batch_size=batch,
             progress_callback=lambda _: on_progress(Stage.TRANSCRIBE, journal.progress),
         )
         segments, note = found["segments"], None
@@ -209,6 +216,19 @@ class Recognizer:
                         )
                     }
             return self._aligners[device, language]
+
+
+def _first_speech(audio: np.ndarray, windows: list[tuple[float, float]]) -> np.ndarray:
+    """The first stretches with speech, as long as a window at the most: WhisperX would listen to the first 30 s,
+    whatever is in them. Where there is no speech, those."""
+    pieces, room = [], WINDOW
+    for start, end in windows:
+        piece = audio[int(start * SAMPLE_RATE) : int(end * SAMPLE_RATE)][:room]
+        pieces.append(piece)
+        room -= len(piece)
+        if not room:
+            break
+    return np.concatenate(pieces) if pieces else audio[:WINDOW]
 
 
 def _segment(segment: dict[str, Any], end: float) -> dict[str, Any]:

@@ -1,14 +1,15 @@
-"""What an engine is started with; two jobs can share an engine when their specs are equal."""
+"""What an engine is started with, and which jobs can share one."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """model: name; folder: its CTranslate2 files; device: of recognition and voice detection; slots: jobs at once;
-    threads: CPU threads a job; batch: 30 s windows recognized together; align_device: of word times."""
+    """model: name; folder: its CTranslate2 files; device: of recognition and voice detection; slots: jobs at once
+    that it is made for; threads: CPU threads a job; batch: 30 s windows recognized together, unless a job says
+    otherwise; align_device: of word times."""
 
     model: str
     folder: str
@@ -18,3 +19,8 @@ class Spec:
     threads: int
     batch: int
     align_device: str = "cpu"
+
+    def serves(self, other: Spec) -> bool:
+        """Whether an engine of this spec can run a job that wants the other: slots, threads and batch are how fast it
+        will be, not what comes out. How many run at once is decided before (limits), so there is room."""
+        return replace(self, slots=other.slots, threads=other.threads, batch=other.batch) == other

@@ -184,6 +184,7 @@ def _child(
             else:
                 yield answer
         process.wait()  # it ends by itself once it has answered
+        children.last_words(process, "downloader")
         if fault:
             raise fault
         if late.is_set():

@@ -16,6 +16,7 @@ from tasks.models.catalogue import Aligner, Model
 from tasks.models.downloads import hub_environment, missing
 from tasks.models.library import folder
 from tasks.models.transfer import OnProgress
+from tasks.scratch import Scratch
 
 logger = logging.getLogger(__name__)
 
@@ -57,9 +58,9 @@ def _converse(
     on_start: Callable[[subprocess.Popen[bytes]], None] | None,
 ) -> tuple[dict[str, Any], int, str]:
     """One child's last words, the bytes that there were at most, and how it ended."""
-    child = children.spawn(
-        "tasks.models", what.key, env=children.environment(**hub_environment(config)), stdout=subprocess.PIPE
-    )
+    scratch = Scratch(config, "download")
+    environment = children.environment(**hub_environment(config), TMPDIR=str(scratch.path))
+    child = children.spawn("tasks.models", what.key, env=environment, stdout=subprocess.PIPE)
     assert child.stdout is not None
     last: dict[str, Any] = {}
     most = 0
@@ -77,4 +78,6 @@ def _converse(
     finally:
         children.kill(child)  # if a callback raised; otherwise it is gone
         child.stdout.close()
+        children.last_words(child, "download")
+        scratch.close()
     return last, most, children.ending(child.returncode)

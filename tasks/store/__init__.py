@@ -21,6 +21,7 @@ from tasks.store.admission import (
 )
 from tasks.store.attempts import (
     INTERRUPTED,
+    LIGHT_SLOTS,
     Attempt,
     cancel_if_owned,
     claim_next,
@@ -94,6 +95,7 @@ from tasks.store.sessions import (
 
 __all__ = [
     "INTERRUPTED",
+    "LIGHT_SLOTS",
     "Attempt",
     "AttemptRecord",
     "Batch",

@@ -27,6 +27,7 @@ _RELEASED: dict[str, Any] = dict(token=None, worker=None, lease_until=None)
 CANCELED = Cause("canceled", "A person stopped it.")
 INTERRUPTED = Cause("interrupted", "Stenobox was being stopped.")
 WORKER_GONE = Cause(LOST, "Stenobox itself was ended in the middle of it: killed, or restarted with its machine.")
+WORKER_CRASHED = Cause(LOST, "Stenobox itself crashed in the middle of it; the log says where.")
 _TOO_OFTEN = (
     "Stenobox was ended in the middle of this recording again and again, until it was given up. If nobody did that by "
     "hand, the machine runs out of memory: try a smaller model, or give the box more of it."
@@ -185,9 +186,10 @@ def requeue_crashed_if_owned(
         return changed[0] if changed else None
 
 
-def requeue_all_running(database: Database) -> list[Job]:
-    """running → queued for every running job: for the only worker of this box, at its start."""
-    return _rescue(database, rows.running, WORKER_GONE)
+def requeue_all_running(database: Database, crash: str = "") -> list[Job]:
+    """running → queued for every running job: for the only worker of this box, at its start. crash: what the last one
+    wrote as it crashed."""
+    return _rescue(database, rows.running, WORKER_CRASHED if crash else WORKER_GONE, Seen(crash=crash))
 
 
 def stamps(database: Database) -> dict[str, float]:
@@ -204,14 +206,14 @@ def requeue_if_silent(database: Database, token: str, stamp: float) -> list[Job]
     return _rescue(database, _owned(token) & (jobs.c.elapsed == stamp), WORKER_SILENT)
 
 
-def _rescue(database: Database, which: Any, cause: Cause) -> list[Job]:
+def _rescue(database: Database, which: Any, cause: Cause, seen: Seen = NOTHING_SEEN) -> list[Job]:
     with database.write() as connection:
         changed: list[Job] = []
         for job_id, times in history.losses(connection, which).items():
             if times >= FORGIVEN_LOSSES:
                 charged = Cause(cause.code, cause.sentence, charged=True)
-                changed += _charge(connection, which & (jobs.c.id == job_id), charged, _TOO_OFTEN)
-        changed += _interrupt(connection, which, rows.back_in_line(jobs.c.attempts), cause)
+                changed += _charge(connection, which & (jobs.c.id == job_id), charged, _TOO_OFTEN, seen)
+        changed += _interrupt(connection, which, rows.back_in_line(jobs.c.attempts), cause, seen)
     return [job for job in changed if job.state == State.QUEUED]
 
 

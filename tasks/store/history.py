@@ -17,15 +17,19 @@ from tasks.jobs import Stage, State
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What the worker knows of an attempt at its end. stage: where it was, None: where the last heartbeat found it;
-    peak: the most bytes of memory its processes held; batch: windows recognized together."""
+    peak: the most bytes of memory its processes held; batch: windows recognized together; crash: what faulthandler
+    wrote of the process that crashed."""
 
     stage: Stage | None = None
     peak: int | None = None
     batch: int | None = None
+    crash: str = ""
 
 
 NOTHING_SEEN = Seen()
 LOST = "worker_lost"
+MOST_CRASH = 4_000
+"""Characters of a crash that are kept: the thread that crashed comes first, or nearly so."""
 _other = attempts.alias("other")
 
 
@@ -43,7 +47,8 @@ class Cause:
 class AttemptRecord:
     """One try. Times are seconds since 1970, UTC; ended_at and outcome are None while it runs. outcome: what became of
     the job by it: completed, failed, canceled, or queued to be tried again; cause and sentence: why, None for one that
-    completed; peak_bytes, batch: None where they were not measured or not reached."""
+    completed; peak_bytes, batch: None where they were not measured or not reached; crash: where a process of it was as
+    it crashed."""
 
     number: int
     worker: str
@@ -56,6 +61,7 @@ class AttemptRecord:
     peak_bytes: int | None
     batch: int | None
     charged: bool
+    crash: str | None = None
 
 
 def begin(connection: Connection, job_id: str, token: str, worker: str, now: float) -> None:
@@ -103,6 +109,7 @@ def end(
             peak_bytes=seen.peak,
             batch=seen.batch,
             charged=cause is not None and cause.charged,
+            crash=seen.crash[:MOST_CRASH] or None,
         )
     )
 
@@ -117,7 +124,7 @@ def list_attempts(database: Database, job_id: str) -> list[AttemptRecord]:
     a = attempts.c
     query = sa.select(
         a.number, a.worker, a.started_at, a.ended_at, a.stage, a.outcome, a.cause, a.sentence, a.peak_bytes, a.batch
-    ).add_columns(a.charged)
+    ).add_columns(a.charged, a.crash)
     with database.read() as connection:
         return [_record(row) for row in connection.execute(query.where(a.job == job_id).order_by(a.number))]
 

@@ -56,6 +56,7 @@ MEANINGS = {
     "too_long": "It is longer than the box allows.",
     "model_missing": "The model could not be fetched.",
     "engine_crashed": "The process that held the model died.",
+    "device_failed": "The GPU that models run on failed.",
     "out_of_memory": "Memory ran out.",
     "killed": "A process of the job was killed from outside.",
     "hung": "It stood still and was stopped.",

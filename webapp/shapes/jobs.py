@@ -196,6 +196,7 @@ class Attempt(TypedDict):
     peak_bytes: Annotated[Count | None, Meta(description="Memory that the engine had at most, where it was measured")]
     batch: Annotated[int | None, Meta(description="Windows that were recognized together")]
     worker: str
+    crash: Annotated[str | None, Meta(description="Where a process of it was as it crashed, for a report")]
 
 
 class Attempts(TypedDict):

@@ -1,0 +1,57 @@
+"""Folders for what libraries leave in TMPDIR: one a child, under the data folder, gone with the child.
+
+Each is locked by whoever has it, so that a start can tell what is nobody's any more, whoever lives beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from tasks.config import Config
+
+
+class Scratch:
+    """A folder of one's own until `close`."""
+
+    def __init__(self, config: Config, name: str) -> None:
+        """name: what its name begins with. Raises OSError."""
+        root = _root(config)
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=root))
+        self._lock = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        fcntl.flock(self._lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+    def close(self) -> None:
+        """Remove it and all that is in it. May be called again."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        lock, self._lock = self._lock, -1
+        if lock >= 0:
+            os.close(lock)
+
+    def __enter__(self) -> Path:
+        return self.path
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def sweep(config: Config) -> None:
+    """Remove the folders of those who are gone."""
+    with contextlib.suppress(OSError):
+        for folder in _root(config).iterdir():
+            with contextlib.suppress(OSError):
+                lock = os.open(folder, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder, ignore_errors=True)
+                finally:
+                    os.close(lock)
+
+
+def _root(config: Config) -> Path:
+    return config.data / "tmp"

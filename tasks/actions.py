@@ -50,6 +50,8 @@ class Box:
     receiver: str = field(init=False, default_factory=lambda: uuid.uuid4().hex)
     digests: dict[str, tuple[int, Any]] = field(init=False, default_factory=dict)
     """Of resumable uploads: how many bytes of each were hashed by this process, and the hash."""
+    silences: dict[str, tuple[float, float]] = field(init=False, default_factory=dict)
+    """Of resumable uploads: what their rows said when they were last looked at, and since when (monotonic)."""
     _broken: set[str] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
@@ -273,7 +275,7 @@ class Box:
         if job is None:
             raise _wrong_state(self.get(job_id), "canceled")
         if job.finished:
-            media.journal(self.config, job.id).unlink(missing_ok=True)
+            media.drop(media.journal(self.config, job.id))
             metrics.finished(job)
         logger.info("job %s: a person canceled it", job.id)
         self.lookout.forget()

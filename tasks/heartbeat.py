@@ -97,7 +97,7 @@ class Heartbeat:
     def reconcile(self) -> None:
         """Put back what a dead worker held, and wake a thread if there is room for what waits in line."""
         load = store.load(self._database)
-        if load.running + load.downloading > len(self._running):
+        if load.running + load.light + load.downloading > len(self._running):
             for token, stamp in self._leases.over(self._others()).items():
                 for job in store.requeue_if_silent(self._database, token, stamp):
                     logger.warning("job %s: its worker is gone; back in line", job.id)

@@ -26,6 +26,8 @@ SEEN_SECONDS = 60.0
 """How exactly it is recorded when a browser was here."""
 FRESH_SECONDS = 1.0
 """How old what is remembered of a session may be: another process may have ended it."""
+SLACK_SECONDS = 300.0
+"""What clocks that are steered may go back by."""
 INVITATION_SECONDS = 3600.0
 MOST_REMEMBERED = 1000
 AGENT_CHARACTERS = 300
@@ -79,9 +81,9 @@ class Logins:
         """Whose browser this is; None when it has to log in. Reads the database."""
         digest, now = keys.digest(token), time.time()
         session = store.find_session(self._database, digest)
-        if session is None or now - session.created_at > LONGEST_SECONDS or now - session.seen_at > IDLE_SECONDS:
+        if session is None or not _holds(session, now):
             return None
-        if now - session.seen_at >= SEEN_SECONDS:
+        if abs(now - session.seen_at) >= SEEN_SECONDS:
             session = replace(session, seen_at=now)
             try:
                 store.note_seen(self._database, session.id, now)
@@ -96,7 +98,7 @@ class Logins:
         """Browsers that are logged in, the last used first."""
         now = time.time()
         store.drop_sessions_before(self._database, now - LONGEST_SECONDS, now - IDLE_SECONDS)
-        return store.list_sessions(self._database)
+        return [session for session in store.list_sessions(self._database) if _holds(session, now)]
 
     def log_out(self, token: str) -> None:
         if token and (session := store.find_session(self._database, keys.digest(token))):
@@ -197,6 +199,12 @@ class Logins:
     def _changed(self) -> None:
         self._seen.clear()
         self._access.forget()
+
+
+def _holds(session: Session, now: float) -> bool:
+    """Whether it is not over. One that was made in what is the future now is of a time nobody knows: the clock was set
+    back since, and it would hold for as much longer."""
+    return -SLACK_SECONDS <= now - session.created_at <= LONGEST_SECONDS and now - session.seen_at <= IDLE_SECONDS
 
 
 def _wrong(param: str, sentence: str) -> StenoboxError:

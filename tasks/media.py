@@ -153,8 +153,9 @@ def is_kept(name: str) -> bool:
 
 def drop_made(config: Config, job_id: str, token: str) -> None:
     """Remove what an attempt has made: nobody will name it."""
-    for path in folder(config, job_id).glob(f"{token}.*"):
-        drop(path)
+    for path in entries(config, job_id):
+        if path.name.startswith(f"{token}."):
+            drop(path)
 
 
 def drop(path: Path) -> None:
@@ -166,6 +167,15 @@ def drop(path: Path) -> None:
 def remove(config: Config, job_id: str) -> None:
     """Delete everything the job has on disk. Fine when there is nothing."""
     shutil.rmtree(folder(config, job_id), ignore_errors=True)
+
+
+def entries(config: Config, job_id: str) -> list[Path]:
+    """What is in the job's folder now; nothing where it is gone: other processes remove jobs meanwhile."""
+    path = folder(config, job_id)
+    try:
+        return [path / name for name in sorted(os.listdir(path))]  # noqa: PTH208
+    except OSError:
+        return []
 
 
 def stray(config: Config) -> set[str]:

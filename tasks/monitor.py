@@ -16,8 +16,6 @@ from tasks.errors import StenoboxError
 from tasks.guard import Guard, Level, Reading, step
 from tasks.heartbeat import Heartbeat
 from tasks.machine import Memory, Pressure
-from tasks.planner import Planner
-from tasks.retention import tidy
 from tasks.running import Reason
 
 logger = logging.getLogger(__name__)
@@ -28,7 +26,6 @@ SAMPLE_SECONDS = 5.0
 """Between two samples while something runs or the guard isn't calm; between two looks while nothing does."""
 IDLE_SAMPLE_SECONDS = 60.0
 """Between two samples of an idle box, which should hardly write."""
-RETENTION_SECONDS = 3600.0
 ANSWER_SECONDS = 2.0
 
 
@@ -38,21 +35,19 @@ class Monitor:
     def __init__(
         self,
         config: Config,
-        planner: Planner,
         database: Database,
         heartbeat: Heartbeat,
         engines: Engines,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
-        self._planner = planner
         self._database = database
         self._heartbeat = heartbeat
         self._engines = engines
         self._clock = clock
         self._guard = Guard()
         self._replacing = False
-        self._sampled = self._swept = float("-inf")
+        self._sampled = float("-inf")
         self._cpu: tuple[float, float] | None = None
         self._leaving = threading.Event()
         self._thread = threading.Thread(target=self._look_until_left, daemon=True, name="monitor")
@@ -96,9 +91,6 @@ class Monitor:
             self._sample(memory, pressure)
         if turned and not self.holding:
             self._heartbeat.reconcile()  # what waited may start
-        if now - self._swept >= RETENTION_SECONDS:
-            self._swept = now
-            tidy(self._config, self._database, self._planner.limits())
 
     def _act(self, before: Guard) -> None:
         level = self._guard.level

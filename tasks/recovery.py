@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import re
 import shutil
 import time
 from typing import IO
@@ -16,6 +17,8 @@ from tasks.db import Database, prepare_data_folder
 logger = logging.getLogger(__name__)
 
 LOCK_SECONDS = 10.0
+_ATTEMPTS = re.compile(r".{32}\..*")
+"""Files that an attempt makes, named by its token."""
 
 
 class AlreadyRunning(Exception):
@@ -64,20 +67,18 @@ def rescue(config: Config, database: Database, crash: str = "") -> None:
     the last worker wrote as it crashed."""
     for job in store.requeue_all_running(database, crash):
         logger.warning("job %s: its worker is gone; back in line", job.id)
-        for stale in media.folder(config, job.id).glob("?" * 32 + ".*"):  # it died before the row could name it
-            if not stale.is_dir():
-                stale.unlink(missing_ok=True)
+        for stale in media.entries(config, job.id):  # it died before the row could name it
+            if _ATTEMPTS.fullmatch(stale.name) and not stale.is_dir():
+                media.drop(stale)
     found = media.stray(config)  # looked up before the rows: a row is always there before its folder
-    for job_id in found - store.ids(database):
+    nobodys = found - store.ids(database)
+    for job_id in nobodys:
         logger.warning("job %s: no such job; removing its files", job_id)
         media.remove(config, job_id)
-    for left in config.media.glob("*/fetch-*"):
-        shutil.rmtree(left, ignore_errors=True)
-    for sound in config.media.glob("*/*.f32"):
-        sound.unlink(missing_ok=True)
     waiting = {job.id for job in store.list_active(database)}
-    for journal in config.media.glob("*/journal"):
-        if journal.parent.name not in waiting:
-            journal.unlink(missing_ok=True)
-    for work in config.media.glob("*/*.work"):
-        shutil.rmtree(work, ignore_errors=True)
+    for job_id in found - nobodys:
+        for left in media.entries(config, job_id):
+            if left.name.startswith("fetch-") or left.suffix == ".work":
+                shutil.rmtree(left, ignore_errors=True)
+            elif left.suffix == ".f32" or (left.name == "journal" and job_id not in waiting):
+                media.drop(left)

@@ -218,13 +218,30 @@ def drop(box: Box, upload: Upload) -> None:
 
 
 def sweep(box: Box, moving: set[str]) -> None:
-    """Give places of silent uploads back. moving: ids of those that bytes arrive for."""
-    for upload_id in store.expire(box.database, time.time(), moving):
+    """Give places of silent uploads back. moving: ids of those that bytes arrive for.
+
+    Silence is what this process has seen of it, by a clock that nobody sets: when an upload's row says that it ends is
+    only told to clients, and by how it changes it is known that something came."""
+    now, seen, over = time.monotonic(), {}, []
+    for upload_id, stamp in store.open_uploads(box.database).items():
+        before, since = box.silences.get(upload_id, (None, now))
+        seen[upload_id] = (stamp, now if upload_id in moving or stamp != before else since)
+        if now - seen[upload_id][1] > _patience(box, upload_id):
+            over.append(upload_id)
+    box.silences = seen
+    for upload_id in store.drop_uploads(box.database, over):
         logger.info("upload %s: nothing came for too long; its place is free again", upload_id)
         media.remove(box.config, upload_id)
         box.digests.pop(upload_id, None)
         box.lookout.forget()
     store.forget_old(box.database, time.time() - REMEMBERED_SECONDS)
+
+
+def _patience(box: Box, upload_id: str) -> float:
+    try:
+        return SILENCE_SECONDS if media.arrived(box.config, upload_id) else EMPTY_SECONDS
+    except StenoboxError:  # its file is gone
+        return EMPTY_SECONDS
 
 
 def settle_all(box: Box) -> None:

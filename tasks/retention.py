@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tasks import media, store
 from tasks.capacity import Limits
 from tasks.config import Config
 from tasks.db import Database
+from tasks.errors import StenoboxError
 
 logger = logging.getLogger(__name__)
 
@@ -29,16 +31,27 @@ BATCH_DAYS = 1.0
 YOUNG_SECONDS = 3600.0
 """A file touched since then may still be in somebody's hands: a job tried again, a transcript about to be named."""
 
-_OURS = re.compile(r"[0-9a-f]{32}\.(json|f32)|journal")
+_LEFT = re.compile(r"[0-9a-f]{32}\.f32|journal")
 
 
 def tidy(config: Config, database: Database, limits: Limits) -> None:
-    """Everything that is due: old jobs, old recordings, forgotten keys, files of nobody."""
-    remove_old(config, database, limits.keep_days)
-    remove_old_media(config, database, limits.keep_media_days)
-    store.forget_keys(database, time.time() - KEY_DAYS * DAY)
-    store.forget_empty_batches(database, time.time() - BATCH_DAYS * DAY)
-    sweep(config, database)
+    """Everything that is due: old jobs, old recordings, forgotten keys, files of nobody. What can't be done keeps
+    nothing else from it."""
+    now = time.time()
+    steps: tuple[Callable[[], object], ...] = (
+        lambda: remove_old(config, database, limits.keep_days),
+        lambda: remove_old_media(config, database, limits.keep_media_days),
+        lambda: store.forget_keys(database, now - KEY_DAYS * DAY),
+        lambda: store.forget_empty_batches(database, now - BATCH_DAYS * DAY),
+        lambda: sweep(config, database),
+    )
+    for step in steps:
+        try:
+            step()
+        except StenoboxError as error:
+            logger.warning("the sweep leaves something for the next one: %s", error.message)
+        except Exception:
+            logger.exception("the sweep leaves something for the next one")
 
 
 def remove_old(config: Config, database: Database, keep_days: float) -> int:
@@ -65,7 +78,7 @@ def remove_old_media(config: Config, database: Database, keep_days: float) -> in
     before = time.time() - keep_days * DAY
     while gone := store.note_media_removed_before(database, before, BATCH):
         for job_id in gone:
-            media.source(config, job_id).unlink(missing_ok=True)
+            media.drop(media.source(config, job_id))
         removed += len(gone)
     if removed:
         logger.info("%d recordings removed: their jobs finished more than %g days ago", removed, keep_days)
@@ -87,7 +100,7 @@ def sweep(config: Config, database: Database) -> int:
         for job_id in store.without_media(database, some):
             removed += _remove(media.source(config, job_id))
         for job_id, result in store.results_of_finished(database, some).items():
-            for path in media.folder(config, job_id).glob("*"):
+            for path in media.entries(config, job_id):
                 if _is_left(path, result):
                     removed += _remove(path)
     return removed
@@ -95,17 +108,17 @@ def sweep(config: Config, database: Database) -> int:
 
 def _is_left(path: Path, result: str | None) -> bool:
     """Whether a file of a finished job is of no use any more. Only names that are known to be ours are."""
-    if path.name == result or not (path.suffix == ".part" or _OURS.fullmatch(path.name)):
+    if path.name == result or not (path.suffix == ".part" or media.is_result(path.name) or _LEFT.fullmatch(path.name)):
         return False
     try:
         return time.time() - path.stat().st_mtime > YOUNG_SECONDS
-    except FileNotFoundError:
+    except OSError:
         return False
 
 
 def _remove(path: Path) -> int:
     try:
         path.unlink()
-    except FileNotFoundError:
+    except OSError:  # gone, or a later sweep's
         return 0
     return 1

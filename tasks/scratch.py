@@ -8,11 +8,15 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
 
 from tasks.config import Config
+
+_EARLIER = re.compile(r"tmp[a-z0-9_]{8}")
+"""What `transcribe` and `bench` of earlier versions left in the data folder when they were killed."""
 
 
 class Scratch:
@@ -43,7 +47,8 @@ class Scratch:
 def sweep(config: Config) -> None:
     """Remove the folders of those who are gone."""
     with contextlib.suppress(OSError):
-        for folder in _root(config).iterdir():
+        earlier = [path for path in config.data.iterdir() if _EARLIER.fullmatch(path.name)]
+        for folder in [*earlier, *(_root(config).iterdir() if _root(config).is_dir() else ())]:
             with contextlib.suppress(OSError):
                 lock = os.open(folder, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
                 try:

@@ -24,6 +24,7 @@ from tasks.queue import Queue
 from tasks.recovery import rescue, take_data_folder
 from tasks.slots import MOST_SLOTS
 from tasks.store import LIGHT_SLOTS
+from tasks.sweeper import Sweeper
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +74,8 @@ def run(config: Config) -> None:
         queue = Queue(config.queue_db)
         planner = Planner(config, database)
         heartbeat = Heartbeat(config, planner, database, queue, engines)
-        monitor = Monitor(config, planner, database, heartbeat, engines)
+        monitor = Monitor(config, database, heartbeat, engines)
+        sweeper = Sweeper(config, planner, database)
         pipeline = Pipeline(
             config, database, queue, engines, heartbeat, worker, planner, holding=lambda: monitor.holding
         )
@@ -86,9 +88,11 @@ def run(config: Config) -> None:
         )
         heartbeat.start()
         monitor.start()
+        sweeper.start()
 
         def drain() -> None:
             monitor.leave()
+            sweeper.leave()
             heartbeat.drain()
             engines.stop()  # asking it to cancel could take longer than the grace time
 

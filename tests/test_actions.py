@@ -463,3 +463,16 @@ def test_a_place_that_a_busy_database_kept_is_given_back_without_another_upload(
         raise ZeroDivisionError
     wait_until(lambda: store.load(box.database).active == 0, 10)
     assert calls == [False, False]  # the disk has its room back before anything is written
+
+
+def test_a_job_can_be_canceled_while_the_disk_is_read_only(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    with box.receive("talk.mp3") as receiving:
+        receiving.write(b"sound")
+        job = receiving.queue(Params("demo"))
+    media.journal(box.config, job.id).write_bytes(b"x")
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(30, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert box.cancel(job.id).state == State.CANCELED

@@ -20,7 +20,7 @@ from tasks.config import Config
 from tasks.db import Database, jobs
 from tasks.errors import StenoboxError
 from tasks.heartbeat import RECONCILE_SECONDS, Heartbeat
-from tasks.jobs import Stage, State
+from tasks.jobs import JobKind, Params, Stage, State
 from tasks.queue import Queue
 from tasks.running import Reason, Stopped
 
@@ -327,3 +327,17 @@ def test_a_busy_database_delays_a_renewal_and_stops_nothing(config: Config, data
     outside.close()
     box.queue.close()
     impatient.close()
+
+
+def test_a_light_job_that_nobody_runs_is_put_back_too(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lane has slots of its own, and is looked after as the others are."""
+    clock = SimpleNamespace(now=1000.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(leases, "time", clock)
+    for kind in (JobKind.EXTRACTION, JobKind.DOWNLOAD):
+        job_id = store.admit(box.database, ROOMY, Request(10), SOURCE, "web")
+        assert store.queue_if_receiving(box.database, job_id, SOURCE, Params(kind=kind, format="mp3"))
+    lost = [store.claim_next(box.database, ROOMY, "worker", 5, light=True) for _ in range(2)]
+    for _ in range(10):
+        box.heartbeat.reconcile()
+        clock.now += 2
+    assert [box.state(one.job.id) for one in lost if one] == [State.QUEUED, State.QUEUED]

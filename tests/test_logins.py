@@ -155,6 +155,30 @@ def test_a_session_ends_when_it_is_idle_or_old(people: Logins, clock: Clock) -> 
     assert people.sessions() == []
 
 
+def test_a_session_of_a_clock_that_stood_ahead_ends_with_it(people: Logins, clock: Clock) -> None:
+    now = clock.now
+    clock.now += 400 * 86_400
+    ahead = people.begin_session("a", "")
+    assert people.session(ahead) is not None
+    clock.now = now
+    assert people.session(ahead) is None
+    assert people.sessions() == []
+    clock.now += 31 * 86_400
+    assert people.session(ahead) is None
+
+
+def test_a_clock_that_is_set_back_a_little_sends_nobody_away_and_makes_nobody_stay_longer(
+    people: Logins, clock: Clock
+) -> None:
+    token = people.begin_session("a", "")
+    clock.now += 6 * 86_400
+    assert people.session(token) is not None
+    clock.now -= 5 * 86_400
+    assert people.session(token) is not None
+    clock.now += IDLE_SECONDS + 1
+    assert people.session(token) is None
+
+
 def test_a_busy_database_sends_nobody_away(
     people: Logins, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -70,9 +70,7 @@ class Fixture:
         self.now = 1000.0
         self.engines: Any = FakeEngines()
         self.heartbeat = Heartbeat(box.config, box.planner, box.database, box.queue, self.engines)
-        self.monitor = Monitor(
-            box.config, box.planner, box.database, self.heartbeat, self.engines, clock=lambda: self.now
-        )
+        self.monitor = Monitor(box.config, box.database, self.heartbeat, self.engines, clock=lambda: self.now)
 
     def look(self, seconds: int = 1, used: float | None = None) -> None:
         """One look a second."""
@@ -289,16 +287,6 @@ def test_and_fails_in_the_end_with_a_sentence(here: Fixture) -> None:
     assert job.error.message == PRESSED_SENTENCE
 
 
-def test_old_jobs_go_once_an_hour(here: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[float] = []
-    monkeypatch.setattr(monitor, "tidy", lambda config, database, limits: asked.append(limits.keep_days))
-    store.change_limits(here.box.database, here.box.planner.first(), {"keep_days": 7}, "a test")
-    for _ in range(3 * 60):
-        here.now += 60
-        here.monitor.look()
-    assert asked == [7.0] * 3
-
-
 def test_only_an_engine_that_nothing_uses_is_unloaded(box: Box) -> None:
     class Process:
         users, alive, stopped = 1, True, 0
@@ -378,7 +366,7 @@ def test_the_thread_goes_on_whatever_fails_and_leaves_when_told(
     monkeypatch.setattr(machine, "memory", memory)
     monkeypatch.setattr(monitor, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr(monitor, "SAMPLE_SECONDS", 0.01)
-    real_monitor = Monitor(box.config, box.planner, box.database, fixture.heartbeat, fixture.engines)
+    real_monitor = Monitor(box.config, box.database, fixture.heartbeat, fixture.engines)
     real_monitor.start()
     wait_until(lambda: fixture.samples, 20)
     real_monitor.leave()

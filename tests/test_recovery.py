@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from test_jobs import ROOMY, SOURCE, claim, queued
 
-from tasks import media, recovery, store
+from tasks import media, recovery, scratch, store
 from tasks.capacity import Request
 from tasks.config import Config
 from tasks.db import Database
@@ -143,3 +143,37 @@ def test_a_clean_box_is_left_as_it_is(config: Config, database: Database) -> Non
     rescue(config, database)
     assert files(config) == set()
     assert store.ids(database) == set()
+
+
+def test_folders_that_others_empty_meanwhile_are_no_matter(
+    config: Config, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The web process removes what it was receiving at the same time."""
+    kept, going = queued(database), queued(database)
+    for job_id in (kept, going):
+        put(config, job_id, "source", "journal", f"{TOKEN}.f32")
+    listed = media.os.listdir
+
+    def and_remove(path: Path) -> list[str]:
+        if Path(path).name == going:
+            media.remove(config, going)
+        return listed(path)
+
+    monkeypatch.setattr(media.os, "listdir", and_remove)
+    rescue(config, database)
+    assert files(config) == {kept, f"{kept}/source", f"{kept}/journal"}
+
+
+def test_what_a_killed_command_left_goes_and_what_one_works_in_stays(config: Config, database: Database) -> None:
+    left = config.data / "tmpfm12y9v7"
+    left.mkdir()
+    (left / "sound.f32").write_bytes(b"x")
+    mine = config.data / "tmpX"
+    mine.mkdir()
+    with scratch.Scratch(config, "a command") as working:
+        (working / "sound.f32").write_bytes(b"x")
+        scratch.sweep(config)
+        assert (working / "sound.f32").exists()
+    assert not left.exists()
+    assert not working.exists()
+    assert mine.exists()

@@ -181,3 +181,51 @@ def test_all_that_is_due_is_done_at_once(box: Box) -> None:
     assert not media.source(box.config, kept.id).exists()
     tidy(box.config, box.database, msgspec.structs.replace(box.limits(), keep_days=1))
     assert store.ids(box.database) == set()
+
+
+def test_one_file_that_can_not_be_removed_keeps_nothing_else(
+    box: Box, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An immutable file, a disk that turned read-only for one folder."""
+    held, other = put_job(box, State.COMPLETED, "a.mp3"), put_job(box, State.COMPLETED, "b.mp3")
+    unlink = Path.unlink
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        if held.id in str(path):
+            raise PermissionError(1, "Operation not permitted", str(path))
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    age(box, 8)
+    tidy(box.config, box.database, msgspec.structs.replace(box.limits(), keep_media_days=7))
+    assert media.source(box.config, held.id).exists()
+    assert not media.source(box.config, other.id).exists()
+    assert "leaves something" not in caplog.text
+
+
+@pytest.mark.parametrize("step", ["remove_old", "remove_old_media", "sweep"])
+def test_a_step_that_fails_keeps_no_other_from_being_done(box: Box, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    done: list[str] = []
+
+    def note(name: str) -> None:
+        done.append(name)
+        if name == step:
+            raise ValueError("a row from elsewhere")
+
+    for name in ("remove_old", "remove_old_media", "sweep"):
+        monkeypatch.setattr(retention, name, lambda *_, name=name: note(name))
+    tidy(box.config, box.database, box.limits())
+    assert done == ["remove_old", "remove_old_media", "sweep"]
+
+
+def test_a_folder_that_goes_while_it_is_looked_at_is_no_matter(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = put_job(box, State.COMPLETED)
+    listed = retention.media.os.listdir
+
+    def gone(path: Path) -> list[str]:
+        if Path(path).name == job.id:
+            media.remove(box.config, job.id)
+        return listed(path)
+
+    monkeypatch.setattr(retention.media.os, "listdir", gone)
+    assert sweep(box.config, box.database) == 0

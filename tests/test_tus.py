@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import io
 import os
@@ -20,8 +21,12 @@ from tusclient.client import TusClient
 from web_support import Live, live
 
 from tasks import media, resumable, store
+from tasks.actions import Box
 from tasks.config import Config
+from tasks.db import open_database
 from tasks.errors import StenoboxError
+from tasks.jobs import Params
+from tasks.queue import Queue
 from webapp import streams, tus
 
 UPLOADS = "/api/v1/uploads"
@@ -329,19 +334,84 @@ def test_a_slow_sender_is_closed_and_keeps_what_came(server: Live, monkeypatch: 
 # What is kept, and for how long
 
 
-def test_a_silent_upload_gives_its_place_back_and_one_that_moves_does_not(server: Live) -> None:
-    silent, moving = begin(server, 100), begin(server, 100)
-    for path in (silent, moving):
-        store.note_upload(server.box.database, path.rpartition("/")[2], expires_at=time.time() - 1)
-    resumable.sweep(server.box, {moving.rpartition("/")[2]})
-    assert ask(server, "HEAD", silent).status_code == 410
-    assert ask(server, "HEAD", moving).status_code == 200
-    assert len(server.folders()) == 1
-    store.note_upload(
-        server.box.database, silent.rpartition("/")[2], expires_at=time.time() - 2 * resumable.REMEMBERED_SECONDS
-    )
-    resumable.sweep(server.box, {moving.rpartition("/")[2]})
-    assert ask(server, "HEAD", silent).status_code == 404
+class Monotonic:
+    """Moved by hand; the wall clock is another one."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(resumable.time, "monotonic", lambda: self.now)
+
+
+def id_of(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+@pytest.fixture
+def quiet(config: Config) -> Iterator[Box]:
+    """A box whose uploads nobody sweeps but the test."""
+    with contextlib.closing(open_database(config)) as database:
+        yield Box(config, database, Queue(config.queue_db))
+
+
+def begin_here(box: Box, data: bytes = b"") -> str:
+    upload = resumable.begin(box, "talk.mp3", 100, (Params("demo"), "", False))
+    if data:
+        with resumable.receive(box, upload) as piece:
+            piece.write(data)
+    return upload.id
+
+
+def state_of(box: Box, upload_id: str) -> str:
+    try:
+        resumable.find(box, upload_id)
+    except StenoboxError as error:
+        return error.code
+    return "open"
+
+
+def test_a_silent_upload_gives_its_place_back_and_one_that_moves_does_not(
+    quiet: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent, moving, empty = begin_here(quiet, b"x"), begin_here(quiet, b"x"), begin_here(quiet)
+    clock = Monotonic(monkeypatch)
+    resumable.sweep(quiet, {moving})
+    clock.now += resumable.EMPTY_SECONDS + 1
+    resumable.sweep(quiet, {moving})
+    assert [state_of(quiet, one) for one in (silent, moving, empty)] == ["open", "open", "gone"]
+    clock.now += resumable.SILENCE_SECONDS
+    resumable.sweep(quiet, {moving})
+    assert [state_of(quiet, one) for one in (silent, moving, empty)] == ["gone", "open", "gone"]
+    assert len(list(quiet.config.media.iterdir())) == 1
+    store.note_upload(quiet.database, silent, expires_at=time.time() - 2 * resumable.REMEMBERED_SECONDS)
+    resumable.sweep(quiet, {moving})
+    assert state_of(quiet, silent) == "not_found"
+
+
+@pytest.mark.parametrize("by", [3 * 3600.0, -3 * 3600.0, 60 * 86_400.0])
+def test_a_clock_that_is_set_ends_no_upload_and_keeps_none(
+    quiet: Box, monkeypatch: pytest.MonkeyPatch, by: float
+) -> None:
+    upload_id, clock, wall = begin_here(quiet, b"x"), Monotonic(monkeypatch), time.time()
+    resumable.sweep(quiet, set())
+    monkeypatch.setattr(resumable.time, "time", lambda: wall + by)
+    for _ in range(3):
+        clock.now += 60
+        resumable.sweep(quiet, set())
+        assert state_of(quiet, upload_id) == "open"
+    clock.now += resumable.SILENCE_SECONDS
+    resumable.sweep(quiet, set())
+    assert state_of(quiet, upload_id) != "open"
+
+
+def test_what_came_between_two_sweeps_counts(quiet: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    upload_id, clock = begin_here(quiet, b"x"), Monotonic(monkeypatch)
+    resumable.sweep(quiet, set())
+    clock.now += resumable.SILENCE_SECONDS - 1
+    store.note_upload(quiet.database, upload_id, expires_at=time.time() + 9999)
+    resumable.sweep(quiet, set())
+    clock.now += resumable.SILENCE_SECONDS - 1
+    resumable.sweep(quiet, set())
+    assert state_of(quiet, upload_id) == "open"
 
 
 def test_an_upload_without_its_first_byte_keeps_its_place_for_minutes_only(server: Live) -> None:

@@ -7,7 +7,6 @@ import json
 import math
 import os
 import statistics
-import tempfile
 import time
 import wave
 from array import array
@@ -25,6 +24,7 @@ from tasks.engine.spec import Spec
 from tasks.errors import StenoboxError
 from tasks.jobs import FINISHED
 from tasks.planner import Planner
+from tasks.scratch import Scratch
 from tasks.slots import MOST_SLOTS, Plan
 from tasks.synthetic import synthetic
 from webapp.client import Client, Refused, Unreachable
@@ -51,13 +51,13 @@ def run(config: Config, options: argparse.Namespace) -> int:
     if options.concurrent is not None and not 1 <= options.concurrent <= most:
         raise StenoboxError("invalid_value", f"--concurrent must be from 1 to {most}.")
     prepare_data_folder(config)
-    with tempfile.TemporaryDirectory(dir=config.data) as folder:
-        sound = Path(folder) / "sound.f32"
+    with Scratch(config, "bench") as folder:
+        sound = folder / "sound.f32"
         trial.make_sound(sound, options.seconds)
         if options.against:
             return _against(options, sound)
         if options.check_costs:
-            return _check_costs(config, options, Path(folder))
+            return _check_costs(config, options, folder)
         database = open_database(config)
         try:
             return _measure(config, database, options, sound)

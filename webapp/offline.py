@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from pathlib import Path
 
 from tasks import causes, models
@@ -16,6 +15,7 @@ from tasks.errors import StenoboxError
 from tasks.jobs import Stage
 from tasks.pipeline import DAMAGED, engine_spec
 from tasks.planner import Planner
+from tasks.scratch import Scratch
 from tasks.transcripts import find_format
 from tasks.wishes import check_transcription
 
@@ -35,8 +35,8 @@ def transcribe_file(config: Config, file: Path, model: str | None, language: str
     database.close()
     try:
         engines.warm(spec)
-        with tempfile.TemporaryDirectory(dir=config.data) as folder, engines.use(spec, lambda: False) as engine:
-            sound = Path(folder) / "sound.f32"
+        with Scratch(config, "transcribe") as folder, engines.use(spec, lambda: False) as engine:
+            sound = folder / "sound.f32"
             damaged = decode(file.absolute(), sound, config.max_seconds).damaged
 
             def find_aligner(code: str) -> tuple[str | None, str | None]:

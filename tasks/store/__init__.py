@@ -49,7 +49,7 @@ from tasks.store.batches import (
 )
 from tasks.store.downloads import admit_link, claim_download, fetched_if_owned, note_download_if_owned
 from tasks.store.history import AttemptRecord, Cause, Seen, list_attempts
-from tasks.store.keeping import existing, note_media_removed_before, results_of_finished, without_media
+from tasks.store.keeping import existing, move_ends, note_media_removed_before, results_of_finished, without_media
 from tasks.store.keyring import Key, add_key_if_new, list_keys, note_use, revoke_key_if_live, rotate_key_if_live
 from tasks.store.keys import KeyTaken, find_key, forget_keys, free_key_if_over
 from tasks.store.measuring import Sample, add_record, add_sample, factor, list_samples, records
@@ -77,7 +77,7 @@ from tasks.store.reading import (
     list_jobs,
     oldest_wait,
 )
-from tasks.store.resumable import Plan, Upload, expire, find_upload, forget_old, note_upload, open_uploads
+from tasks.store.resumable import Plan, Upload, drop_uploads, find_upload, forget_old, note_upload, open_uploads
 from tasks.store.same import complete_if_receiving, twins
 from tasks.store.sessions import (
     Session,
@@ -134,9 +134,9 @@ __all__ = [
     "drop_session",
     "drop_sessions_before",
     "drop_sessions_but",
+    "drop_uploads",
     "enter_batch",
     "existing",
-    "expire",
     "factor",
     "fail_if_owned",
     "fetched_if_owned",
@@ -169,6 +169,7 @@ __all__ = [
     "list_sessions",
     "list_unfinished_batches",
     "load",
+    "move_ends",
     "note_download_if_owned",
     "note_login",
     "note_media_if_owned",

@@ -24,6 +24,13 @@ def note_media_removed_before(database: Database, before: float, limit: int) -> 
         return list(connection.scalars(update.values(media_removed_at=time.time()).returning(jobs.c.id)))
 
 
+def move_ends(database: Database, since: float, until: float, by: float) -> None:
+    """The clock was set: jobs that ended in that time (seconds since 1970) did so by seconds later."""
+    ended = jobs.c.finished_at.is_not(None) & jobs.c.finished_at.between(since, until)
+    with database.write() as connection:
+        connection.execute(sa.update(jobs).where(ended).values(finished_at=jobs.c.finished_at + by))
+
+
 def existing(database: Database, ids: Iterable[str]) -> set[str]:
     """Those of these jobs that there are."""
     with database.read() as connection:

@@ -61,19 +61,20 @@ def note_upload(database: Database, upload_id: str, **values: Any) -> None:
         connection.execute(sa.update(uploads).where(uploads.c.id == upload_id).values(**values))
 
 
-def open_uploads(database: Database) -> list[str]:
-    """Ids of uploads that hold a place."""
+def open_uploads(database: Database) -> dict[str, float]:
+    """Uploads that hold a place, with what their rows say of when they end: it changes when bytes come."""
+    query = sa.select(jobs.c.id, uploads.c.expires_at).join(uploads, uploads.c.id == jobs.c.id).where(rows.receiving)
     with database.read() as connection:
-        return list(
-            connection.scalars(sa.select(jobs.c.id).where(rows.receiving, jobs.c.id.in_(sa.select(uploads.c.id))))
-        )
+        return {row.id: row.expires_at for row in connection.execute(query)}
 
 
-def expire(database: Database, now: float, but: set[str]) -> list[str]:
-    """receiving → gone, for uploads whose time is over, except those in but. now: seconds since 1970. Returns ids."""
-    over = sa.select(uploads.c.id).where(uploads.c.expires_at < now, uploads.c.id.not_in(but))
+def drop_uploads(database: Database, ids: list[str]) -> list[str]:
+    """receiving → gone, for those of these uploads that are no job yet. Returns their ids."""
+    if not ids:
+        return []
+    over = rows.receiving & jobs.c.id.in_(ids)
     with database.write() as connection:
-        return list(connection.scalars(sa.delete(jobs).where(rows.receiving, jobs.c.id.in_(over)).returning(jobs.c.id)))
+        return list(connection.scalars(sa.delete(jobs).where(over).returning(jobs.c.id)))
 
 
 def forget_old(database: Database, before: float) -> None:

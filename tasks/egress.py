@@ -18,7 +18,7 @@ import re
 import socket
 import ssl
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -183,20 +183,27 @@ _STARTS = ("subprocess.Popen", "os.posix_spawn", "os.exec")
 _NEVER = ("os.system", "os.fork", "os.forkpty", "os.spawn", "os.startfile", "pty.spawn", "ctypes.dlopen", "socket.bind")
 
 
-def arm(rules: Rules, program: str | None = None) -> None:
+def arm(rules: Rules, program: str | None = None, on_refused: Callable[[str], None] = lambda _: None) -> None:
     """Put this process behind the rules until it ends: nothing takes an audit hook away. program: the absolute path of
-    the only program that may be started. Native code that dials by itself is not seen: import none that does."""
+    the only program that may be started; on_refused: told of each address that something led to, for the operator and
+    never part of an answer. Native code that dials by itself is not seen: import none that does."""
     lookup = socket.getaddrinfo
 
     def getaddrinfo(host: Any, port: Any, *arguments: Any, **options: Any) -> Any:
-        found = [answer for answer in lookup(host, port, *arguments, **options) if rules.permit(*answer[4][:2])]
+        found = []
+        for answer in lookup(host, port, *arguments, **options):
+            to: Any = answer[4]
+            if rules.permit(*to[:2]):
+                found.append(answer)
+            else:
+                on_refused(f"{to[0]}:{to[1]}")
         if not found:  # as for a name that isn't there
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         return found
 
     def check(event: str, arguments: tuple[Any, ...]) -> None:
         if event in _DIALS:
-            _check_dial(rules, *arguments[:2])
+            _check_dial(rules, on_refused, *arguments[:2])
         elif event in _STARTS:
             if program is None or os.fsdecode(arguments[0]) != program:
                 raise PermissionError(errno.EPERM, "no program may be started here")
@@ -207,11 +214,10 @@ def arm(rules: Rules, program: str | None = None) -> None:
     sys.addaudithook(check)
 
 
-def _check_dial(rules: Rules, dialling: socket.socket, to: Any) -> None:
+def _check_dial(rules: Rules, on_refused: Callable[[str], None], dialling: socket.socket, to: Any) -> None:
     if to is None:  # sendmsg on a connection that was checked when it was made
         return
     if dialling.family in (socket.AF_INET, socket.AF_INET6) and isinstance(to, tuple) and rules.permit(*to[:2]):
         return
-    where = f"{to[0]}:{to[1]}" if isinstance(to, tuple) and len(to) > 1 else "a local socket"
-    print(f"egress: refused {where}", file=sys.stderr, flush=True)  # for the operator; never part of an answer
+    on_refused(f"{to[0]}:{to[1]}" if isinstance(to, tuple) and len(to) > 1 else "a local socket")
     raise ConnectionRefusedError(errno.ECONNREFUSED, "unreachable")

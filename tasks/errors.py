@@ -91,6 +91,7 @@ KINDS: dict[str, Kind] = {
     "engine_ended": Kind(503, _JOB, retryable=True),
     # Why a link could not be fetched.
     "unreachable": Kind(422, _JOB, retryable=True),
+    "site_error": Kind(422, _JOB, retryable=True),
     "link_not_found": Kind(422, _JOB),
     "login_required": Kind(422, _JOB),
     "geo_blocked": Kind(422, _JOB),

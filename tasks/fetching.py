@@ -93,7 +93,9 @@ class Fetcher:
             )
             running.check()
             media.take(self._config, running.job.id, found.path)
-            name = found.about.get("title") or running.job.source.name
+            source = running.job.source
+            chosen = source.name != links.link_name(source.url or "")  # by a person, from a list
+            name = source.name if chosen else found.about.get("title") or source.name
             return partial(store.fetched_if_owned, database, token, name, found.bytes, found.about)
         except Exception as outcome:
             failed = outcome

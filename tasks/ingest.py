@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from urllib.parse import unquote, urlsplit
+from collections import Counter
+from urllib.parse import urlsplit
 
 from tasks import batches, egress, links, repeats, store
 from tasks.actions import Box
@@ -14,8 +15,10 @@ from tasks.jobs import Job, Params, Source
 from tasks.links.about import clean
 
 LOOKS = 2
-"""Links that are looked into at once; each takes a process."""
-_looking = threading.BoundedSemaphore(LOOKS)
+"""Links that are looked into at once; each takes a process. One key has one of them, so that its slow sites keep nobody
+else waiting."""
+_looking: Counter[str] = Counter()
+_lock = threading.Lock()
 
 
 def check(box: Box, url: str) -> str:
@@ -61,7 +64,7 @@ def submit(
     if known := repeats.find(box.database, submitter, key, is_same):
         return known
     box.lookout.check(None, submitter, asker)
-    source = Source("url", clean(title) or name(url), url=url)
+    source = Source("url", clean(title) or links.link_name(url), url=url)
     request = Request(disk_free=box.lookout.disk_free())
     try:
         job = store.admit_link(box.database, box.planner.first(), request, source, params, submitter, key, batch)
@@ -79,11 +82,13 @@ def submit(
 
 def look(box: Box, url: str) -> links.Preview:
     """What is at a link; takes seconds. Raises as `check`, links_busy, and what `links.look` does."""
-    url = check(box, url)
-    if not _looking.acquire(blocking=False):
-        raise StenoboxError(
-            "links_busy", "Other links are being looked into. Try again in a few seconds.", retry_after=5
-        )
+    url, who = check(box, url), box.principal.submitter
+    with _lock:
+        if _looking.total() >= LOOKS or (who and _looking[who]):
+            raise StenoboxError(
+                "links_busy", "Other links are being looked into. Try again in a few seconds.", retry_after=5
+            )
+        _looking[who] += 1
     from tasks.fetching import terms  # of the worker, with all that a worker needs
 
     try:
@@ -92,11 +97,5 @@ def look(box: Box, url: str) -> links.Preview:
         sentence = f"Looking into this link ended early: {death}. Try again, or send the file."
         raise StenoboxError("internal", sentence) from None
     finally:
-        _looking.release()
-
-
-def name(url: str) -> str:
-    """What a link is called until its title is known: its host and the last part of its path."""
-    parts = urlsplit(url)
-    last = unquote(parts.path.rstrip("/").rpartition("/")[2])
-    return clean(f"{parts.hostname} – {last}" if last else str(parts.hostname))
+        with _lock:
+            _looking[who] -= 1

@@ -33,6 +33,8 @@ class Site:
         self.pages: dict[str, tuple[str, bytes]] = {}
         self.redirects: dict[str, str] = {}
         self.statuses: dict[str, int] = {}
+        self.headers: dict[str, str] = {}
+        """Content-Disposition, by path."""
 
         class Handler(BaseHTTPRequestHandler):
             def do_HEAD(self) -> None:
@@ -48,6 +50,8 @@ class Site:
                     self.end_headers()
                 elif path in site.statuses:
                     self.send_error(site.statuses[path])
+                elif path == "/drip.mp3":
+                    self._drip()
                 elif path == "/endless.mp3":
                     self._endless()
                 else:
@@ -60,9 +64,23 @@ class Site:
                 self.send_response(200)
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(body)))
+                if disposition := site.headers.get(self.path.partition("?")[0]):
+                    self.send_header("Content-Disposition", disposition)
                 self.end_headers()
                 if self.command != "HEAD":
                     self.wfile.write(body)
+
+            def _drip(self) -> None:
+                """Never silent, and never more than a few bytes at once."""
+                self.send_response(200)
+                self.send_header("Content-Type", "audio/mpeg")
+                self.send_header("Content-Length", "1000000")
+                self.end_headers()
+                try:
+                    while not site.closing.wait(0.05):
+                        self.wfile.write(bytes(100))
+                except OSError:
+                    pass
 
             def _endless(self) -> None:
                 self.send_response(200)

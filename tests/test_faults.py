@@ -57,7 +57,8 @@ def test_what_could_not_be_written_has_a_number(message: str, numbers: set[int])
 @pytest.mark.parametrize(
     ("status", "code"),
     [(401, "login_required"), (402, "login_required"), (403, "login_required"), (404, "link_not_found"),
-     (410, "link_not_found"), (429, "bot_check"), (451, "geo_blocked"), (500, "unreachable"), (302, "unreachable")],
+     (410, "link_not_found"), (429, "bot_check"), (451, "geo_blocked"), (500, "site_error"),
+     (503, "site_error"), (302, "unreachable")],
 )  # fmt: skip
 def test_so_has_a_status(status: int, code: str) -> None:
     assert code_of("HTTP Error", status) == code

@@ -20,6 +20,8 @@ from tasks.errors import StenoboxError
 from tasks.fetching import Fetcher, terms
 from tasks.heartbeat import Heartbeat
 from tasks.jobs import Job, Params, Stage, State
+from tasks.links.about import about, file_title
+from tasks.principals import Principal, Scope
 from tasks.queue import Queue
 from tasks.running import Reason
 
@@ -425,7 +427,7 @@ def test_a_full_box_says_when_to_come_back(bench: Bench, monkeypatch: pytest.Mon
     ],
 )
 def test_a_link_has_a_name_before_its_title_is_known(url: str, name: str) -> None:
-    assert ingest.name(url) == name
+    assert links.link_name(url) == name
 
 
 def test_only_two_links_are_looked_into_at_once(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -472,3 +474,78 @@ def test_queue_messages_for_links_are_known(tmp_path: Path) -> None:
     queue.huey.execute(message)
     assert heard == ["0" * 32]
     queue.close()
+
+
+def test_a_key_leaves_the_last_slot_to_others(box: Box) -> None:
+    """Its links may drip for hours. The operator's own take all that is free."""
+    change_limit(box.database, "queue_limit", 20)
+    change_limit(box.database, "download_slots", 3)
+    for number in range(4):
+        ingest.submit(box, f"https://one.example/{number}.mp3", submitter="one key")
+
+    def claim() -> str | None:
+        attempt = store.claim_download(box.database, box.planner.first(), "worker", 60)
+        return None if attempt is None else attempt.job.submitter
+
+    assert [claim() for _ in range(3)] == ["one key", "one key", None]
+    ingest.submit(box, "https://two.example/a.mp3", submitter="another")
+    assert [claim() for _ in range(2)] == ["another", None]
+
+
+def test_the_operator_takes_every_slot(box: Box) -> None:
+    for number in range(2):
+        ingest.submit(box, f"https://one.example/{number}.mp3")
+    claimed = [store.claim_download(box.database, box.planner.first(), "worker", 60) for _ in range(2)]
+    assert None not in claimed
+
+
+def test_one_key_looks_into_one_link_at_once(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = box.seen_by(Principal("a phone", Scope.SUBMIT, "key"))
+    preview = links.Preview("A talk", False, (links.Item(URL, "A talk", 5.0, False),), False)
+
+    def nested(url: str, terms: links.Terms) -> links.Preview:
+        with pytest.raises(StenoboxError) as busy:
+            ingest.look(seen, URL)
+        assert busy.value.code == "links_busy"
+        if url == URL:
+            monkeypatch.setattr(ingest.links, "look", lambda url, terms: preview)
+            assert ingest.look(box, URL) == preview
+        return preview
+
+    monkeypatch.setattr(ingest.links, "look", nested)
+    assert ingest.look(seen, URL) == preview
+    assert ingest.look(seen, URL) == preview
+
+
+@pytest.mark.parametrize(
+    ("header", "title"),
+    [
+        ("attachment; filename*=UTF-8''M%C3%BCller%20Interview.mp3", "Müller Interview"),
+        ("attachment; filename=\"plain.mp3\"; filename*=utf-8'en'%C3%9Cbung.ogg", "Übung"),
+        ("attachment; filename*=ISO-8859-1''M%FCller.mp3", "Müller"),
+        ('attachment; filename="say \\"hi\\".flac"', 'say "hi"'),
+        ("attachment; filename=talk.mp3", "talk"),
+        ('attachment; filename="M\u00c3\u00bcller.mp3"', "Müller"),
+        ("attachment; filename*=nonsense''%FF%FF.mp3; filename=talk.mp3", "talk"),
+        ("attachment; filename*=UTF-8''%FF%FF.mp3", ""),
+        ('attachment; filename="../../etc/passwd"', "passwd"),
+        ('attachment; filename="v1.2 of the talk"', "v1.2 of the talk"),
+        ("attachment", ""),
+        ("", ""),
+        ("attachment; filename=" + ";" * 100_000, ""),
+    ],
+)
+def test_what_a_site_calls_its_file(header: str, title: str) -> None:
+    assert file_title(header) == title
+
+
+def test_what_yt_dlp_writes_behind_an_address_is_shown_to_nobody() -> None:
+    smuggled = "https://example.org/a.mp3#__youtubedl_smuggle=%7B%22force_videoid%22%3A+%22x%22%7D"
+    assert about({"webpage_url": smuggled})["webpage"] == "https://example.org/a.mp3"
+
+
+def test_a_name_that_was_chosen_from_a_list_stays(bench: Bench) -> None:
+    """The file behind it has another: `ep4`."""
+    job = ingest.submit(bench.box, URL, title="Episode 4: Council nights, part 4")
+    assert bench.run(job).source.name == "Episode 4: Council nights, part 4"
+    assert bench.run(bench.submit("https://example.org/other.mp3")).source.name == ABOUT["title"]

@@ -132,6 +132,36 @@ def test_a_silent_download_is_given_up(web: Site, folder: Path, monkeypatch: pyt
     assert refused(web.url + "/endless.mp3", folder, terms(web)).code == "timed_out"
 
 
+def test_a_dripping_download_is_given_up_too(web: Site, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It tells of progress all the time, at 2 kB/s here."""
+    monkeypatch.setattr(parent, "STILL_SECONDS", 8.0)
+    monkeypatch.setattr(parent, "LEAST_RATE", 10_000)
+    assert refused(web.url + "/drip.mp3", folder, terms(web)).code == "timed_out"
+
+
+def test_a_link_is_called_as_its_file_is(web: Site, folder: Path) -> None:
+    web.put("/s/abc/download", link_site.media("mp3"), "audio/mpeg")
+    web.headers["/s/abc/download"] = "attachment; filename*=UTF-8''M%C3%BCller%20Interview.mp3"
+    web.redirects["/share"] = "/s/abc/download"
+    assert links.fetch(web.url + "/share", folder, terms(web)).about["title"] == "Müller Interview"
+    assert [item.title for item in links.look(web.url + "/s/abc/download", terms(web)).items] == ["Müller Interview"]
+
+
+def test_addresses_of_a_list_are_those_of_the_site(web: Site) -> None:
+    feed = web.pages["/feed.xml"][1].replace(b"</title>\n        <enclosure", b"</title><guid>one</guid><enclosure")
+    found = links.look(web.put("/guids.xml", feed, "application/rss+xml"), terms(web))
+    assert [item.url for item in found.items] == [web.url + "/talk.mp3", web.url + "/other.mp3"]
+
+
+def test_where_a_link_led_is_in_the_log_and_not_in_the_answer(
+    web: Site, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for host in ("127.0.0.1", "localhost"):
+        error = refused(f"http://{host}/talk.mp3", folder, terms(web))
+        assert (error.code, "127.0.0.1" in error.message) == ("unreachable", False)
+    assert "a link led to 127.0.0.1:80, where none may" in caplog.text
+
+
 def test_an_operators_list_of_sites_holds_for_where_a_link_leads(web: Site, folder: Path) -> None:
     elsewhere = web.url.replace("127.0.0.1", "localhost")
     web.redirects["/away"] = f"{elsewhere}/talk.mp3"

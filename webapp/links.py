@@ -97,7 +97,7 @@ def _take(request: Request, form: FormData) -> Response:
     if not chosen:
         error = StenoboxError("invalid_value", "Choose at least one recording.", param="take")
         return _choose(request, form, page, error)
-    name = title or (ingest.name(url) if url else "")
+    name = title or (links.link_name(url) if url else "")
     batch = _text(form, "batch") or (clean(name, batches.NAME_CHARACTERS) if len(chosen) > 1 else "")
     jobs = []
     for item in chosen:

@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tasks import children, disk, egress
-from tasks.links.about import about, clean, seconds
+from tasks.links.about import about, clean, file_title, plain, seconds
 from tasks.links.faults import Fault, code_of, for_log, written_errors
 
 FILE = "media"
@@ -30,6 +30,7 @@ MEMORY_BYTES = 1024**3
 TIMEOUT_SECONDS = 20
 """How long a server may be silent."""
 TOLD_SECONDS = 0.5
+MOST_TOLD = 20
 PROTOCOLS = ("http", "https", "m3u8", "m3u8_native", "http_dash_segments")
 MOST_MANIFEST = 16 * 1024**2
 _LISTS = ("Tab", "Playlist", "Channel", "User", "Album", "Show", "Season", "Series")
@@ -47,7 +48,7 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (task["max_bytes"] + 65_536,) * 2)
-    egress.arm(rules, deno)
+    egress.arm(rules, deno, Refused().tell)
     try:
         with yt_dlp.YoutubeDL(_options(task, deno)) as ydl:
             child = Child(ydl, task, rules)
@@ -85,6 +86,15 @@ class Child:
     def __init__(self, ydl: Any, task: dict[str, Any], rules: egress.Rules) -> None:
         self._ydl, self._task, self._rules = ydl, task, rules
         self._told = 0.0
+        self._files: dict[str, str] = {}
+        urlopen = ydl.urlopen
+
+        def noting(request: Any) -> Any:
+            answer = urlopen(request)
+            self._files[answer.url] = str(answer.headers.get("Content-Disposition") or "")
+            return answer
+
+        ydl.urlopen = noting
 
     def fetch(self) -> dict[str, Any]:
         """The sound of the one recording at this link, in FILE."""
@@ -113,6 +123,8 @@ class Child:
             raise Fault("unsupported_link")
         if info.get("extractor_key") == "HTML5MediaEmbed":  # a page's only player, which yt-dlp numbers all the same
             info["title"] = str(info.get("title") or "").removesuffix(" (1)")
+        if info.get("direct") and (title := file_title(self._files.get(str(info.get("url")), ""))):
+            info["title"] = title  # else it is called after the address, which often ends in "download"
         if webpage := info.get("webpage_url"):
             self._check_host(webpage)  # where redirects and embeds have led
         return info
@@ -163,7 +175,7 @@ class Child:
         if not isinstance(url, str) or egress.fault(url, self._rules):
             return None
         return {
-            "url": url,
+            "url": plain(url),
             "title": clean(entry.get("title") or entry.get("id") or url),
             "seconds": seconds(entry.get("duration")),
             "live": entry.get("live_status") in ("is_live", "is_upcoming") or bool(entry.get("is_live")),
@@ -236,6 +248,18 @@ def _fault(error: BaseException) -> Fault:
     return Fault(code_of(str(error), statuses[0] if statuses else None, kinds[0] if kinds else ""))
 
 
+class Refused:
+    """Tells the parent where something led that it may not: each address once, and not endlessly many."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def tell(self, where: str) -> None:
+        if where not in self._told and len(self._told) < MOST_TOLD:
+            self._told.add(where)
+            _say(refused=where)
+
+
 class _Silent:
     """yt-dlp's own words go nowhere: they hold URLs with their queries."""
 
@@ -245,7 +269,8 @@ class _Silent:
 
 
 def _say(**what: Any) -> None:
-    print(json.dumps(what), flush=True)
+    sys.stdout.write(json.dumps(what) + "\n")  # in one piece: several threads may
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

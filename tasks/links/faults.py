@@ -7,6 +7,7 @@ import re
 ADVICE = {
     "unreachable": "This link could not be reached: the address may be wrong, or nothing on the public internet "
     "answers there. Check that it opens in a browser, or download the recording and send the file.",
+    "site_error": "The site has an error of its own: it was reached, but could not answer. Try the link again later.",
     "link_not_found": "There is nothing at this link: it was removed, or the address is incomplete.",
     "login_required": "This recording is only for people who are signed in, and this box never signs in anywhere. "
     "Download it yourself and send the file.",
@@ -62,7 +63,7 @@ def code_of(message: str, status: int | None = None, kind: str = "") -> str:
     if status is not None:
         if status == 403 and "cloudflare" not in message.lower():
             return "login_required"
-        return _STATUS.get(status, "unreachable")
+        return _STATUS.get(status, "site_error" if status >= 500 else "unreachable")
     if kind in ("TransportError", "SSLError", "IncompleteRead", "ProxyError", "CertificateVerifyError", "HTTPError"):
         return "unreachable"
     for code, saying in _SAYINGS:

@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 FETCH_SECONDS = 4 * 3600.0
 """The longest a download may take, and how long one may be without any progress."""
 STILL_SECONDS = 180.0
+LEAST_RATE = 1000
+"""Bytes a second, over STILL_SECONDS: what drips slower holds a slot for nothing. Uploads have the same."""
 LOOK_SECONDS = 60.0
 MOST_ITEMS = 100
 """Recordings that are listed of one link."""
@@ -170,13 +172,18 @@ def _child(
 
     def answers() -> Iterator[dict[str, Any]]:
         assert process.stdout is not None
-        fault = None
+        fault, moved, least = None, 0, still * LEAST_RATE
         for line in process.stdout:
             if not line.endswith(b"\n"):  # torn: it was killed while it spoke
                 break
-            give(still, 1)
             answer: dict[str, Any] = json.loads(line)
-            if "fault" in answer:
+            came = answer["progress"]["bytes"] if "progress" in answer else None
+            if came is None or came >= moved + least or came < moved:  # the last: begun anew
+                give(still, 1)
+                moved = moved if came is None else came
+            if "refused" in answer:
+                logger.warning("a link led to %s, where none may", answer["refused"])
+            elif "fault" in answer:
                 code, sentence = answer["fault"]
                 if "detail" in answer:
                     logger.info("a link can't be had (%s): %s", code, answer["detail"])

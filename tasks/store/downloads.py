@@ -67,11 +67,20 @@ def claim_download(database: Database, first: Limits, worker: str, lease: float)
     fetching = (
         other.c.finished_at.is_(None) & (other.c.state == sa.literal_column("'running'")) & other.c.needs_download
     )
-    head = sa.select(jobs.c.id).where(rows.to_download).order_by(jobs.c.turn, jobs.c.queued_at, jobs.c.id).limit(1)
+    own = sa.select(sa.func.count()).select_from(other).where(fetching, other.c.submitter == jobs.c.submitter)
     with database.write() as connection:
         limits = read_limits(connection, first)
         if limits.intake == "paused":
             return None
+        # A key leaves the last slot to others, or its slow sites would keep all of them waiting; the operator takes it.
+        most = max(1, limits.download_slots - 1)
+        may = (jobs.c.submitter == "") | (own.correlate(jobs).scalar_subquery() < most)
+        head = (
+            sa.select(jobs.c.id)
+            .where(rows.to_download, may)
+            .order_by(jobs.c.turn, jobs.c.queued_at, jobs.c.id)
+            .limit(1)
+        )
         row = connection.execute(
             sa.update(jobs)
             .where(

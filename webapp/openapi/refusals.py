@@ -67,6 +67,7 @@ MEANINGS = {
     "interrupted": "The box stopped or restarted; the job goes on.",
     "worker_lost": "The worker died; the job goes on.",
     "engine_ended": "The engine was ended because of another job; the job goes on.",
+    "site_error": "The link's site answers with an error of its own.",
     "unreachable": "The link's site can't be reached, or not from here.",
     "link_not_found": "There is nothing at the link.",
     "login_required": "The site wants a login.",

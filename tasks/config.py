@@ -54,6 +54,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     device: Annotated[
         Literal["auto", "cpu", "cuda", "mps"], Meta(description="where models run", examples=["auto"])
     ] = "auto"
+    compute_type: Annotated[
+        Literal["auto", "int8", "int8_float16", "float16", "bfloat16", "float32"],
+        Meta(description="numbers that models compute in", examples=["int8"]),
+    ] = "auto"
     cpus: Annotated[int, Meta(ge=0, le=1024, description="CPUs to use, 0 for all", examples=["4"])] = 0
     slots: Annotated[int, Meta(ge=0, le=16, description="jobs that run at once, or auto", examples=["2"])] = 0
     queue_limit: Annotated[

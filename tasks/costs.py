@@ -76,9 +76,19 @@ _WEIGHTS = {"int8": 1.0, "int8_float16": 1.0, "float32": 3.9}
 """Size of the weights against int8; small: 474 and 1,420 MiB more than the interpreter, medium 1,530 and 3,880."""
 
 
+def numbers(device: str, compute_type: str) -> str:
+    """What records call the number format on a device: what a job takes of which memory depends on both. float16 alone
+    needs no other name, as no CPU has it."""
+    return compute_type if device != "cuda" or compute_type == "float16" else f"{_GPU}{compute_type}"
+
+
+_GPU = "cuda_"
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What makes two jobs cost the same. windows: stretches of 30 s recognized together, at most the batch."""
+    """What makes two jobs cost the same. compute_type: as `numbers` says it; windows: stretches of 30 s recognized
+    together, at most the batch."""
 
     model: str
     compute_type: str
@@ -118,9 +128,9 @@ def windows(batch: int, seconds: float | None) -> int:
 
 def prior(kind: Kind) -> Cost:
     """What a job takes of the host's memory before this box has run one of the kind. An operator's own model is taken
-    for a medium one. float16 means a GPU: there alone it is chosen (`devices`)."""
+    for a medium one."""
     size = _size(kind.model)
-    if kind.compute_type == "float16":
+    if kind.compute_type == "float16" or kind.compute_type.startswith(_GPU):
         # The weights pass through: the same benchmark has 3,244 MB of the host for large-v2.
         return Cost(BASE, CUDA_HOST + size.load + _aligner(kind), HOST_JOB)
     load = round(size.load * _WEIGHTS.get(kind.compute_type, _WEIGHTS["float32"]))

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
-from tasks import causes, disk, metrics, store
+from tasks import causes, disk, metrics, proofs, store
 from tasks.children import ChildDied
 from tasks.config import Config
 from tasks.db import Database
@@ -96,6 +96,8 @@ class Outcomes:
 
     def _may_be_the_engine(self, code: str, running: Running) -> bool:
         """Whether the engine may be to blame rather than the recording: it has another try, on another engine."""
+        if code == "device_failed":
+            proofs.doubt(self._config)  # tried again before the next engine is started: perhaps on the CPU from now on
         self._doubt[running.job.id] += _DOUBT[code]
         return self._doubt[running.job.id] <= _MOST_DOUBT
 

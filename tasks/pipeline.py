@@ -20,6 +20,7 @@ from tasks.config import Config
 from tasks.costs import Kind, Record, windows
 from tasks.db import Database
 from tasks.decode import Sound, decode
+from tasks.engine import probe
 from tasks.engine.engines import Engines
 from tasks.engine.patience import Deadline, allow
 from tasks.engine.process import Recognized
@@ -61,6 +62,7 @@ def engine_spec(config: Config, planner: Planner, model: str, slots: int | None 
 
     The model's files need not be there yet.
     """
+    probe.ensure(config)  # before a model is first loaded on a GPU
     found, plan = devices.find(config), planner.plan(model)
     if slots is None:
         slots = planner.limits().slots
@@ -238,7 +240,7 @@ class Pipeline:
             store.note_media_if_owned(self._database, running.token, sound.seconds, asdict(sound.facts), done)
         running.holds(sound.peak)
         running.batch = windows(spec.batch, sound.seconds)
-        allowed = allow(sound.seconds, spec.batch, store.factor(self._database, model.name, spec.compute_type))
+        allowed = allow(sound.seconds, spec.batch, store.factor(self._database, model.name, spec.numbers))
         at(Stage.TRANSCRIBE, 0.0)  # from here on it waits for the model, if that is still being loaded
         running.on_stop(self._engines.wake)
         with self._engines.use(spec, lambda: running.reason is not None) as engine:
@@ -316,5 +318,5 @@ def _record(spec: Spec, found: Recognized, sound: Sound) -> Record | None:
     if not segments:
         return None
     aligned = any(word["start"] is not None for segment in segments for word in segment["words"])
-    kind = Kind(spec.model, spec.compute_type, windows(spec.batch, sound.seconds), aligned)
+    kind = Kind(spec.model, spec.numbers, windows(spec.batch, sound.seconds), aligned)
     return Record(kind, found.usage.base, found.usage.load, max(found.usage.job, sound.peak))

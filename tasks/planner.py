@@ -8,7 +8,7 @@ import time
 from tasks import devices, machine, models, store
 from tasks.capacity import Limits, first_limits
 from tasks.config import Config
-from tasks.costs import Kind, Record, estimate, gpu_prior
+from tasks.costs import Kind, Record, estimate, gpu_prior, numbers
 from tasks.db import Database
 from tasks.machine import Bound
 from tasks.slots import Plan, Vram, plan
@@ -64,7 +64,7 @@ class Planner:
         found = devices.find(self._config)
 
         def kind(batch: int) -> Kind:
-            return Kind(model, found.compute_type, batch)
+            return Kind(model, numbers(found.recognition, found.compute_type), batch)
 
         vram = None
         if found.gpu:

@@ -24,15 +24,15 @@ class Scratch:
 
     def __init__(self, config: Config, name: str) -> None:
         """name: what its name begins with. Raises OSError."""
-        root = _root(config)
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.path = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=root))
+        self.path = _made(_root(config), name)
         self._lock = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         fcntl.flock(self._lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
     def close(self) -> None:
         """Remove it and all that is in it. May be called again."""
         shutil.rmtree(self.path, ignore_errors=True)
+        with contextlib.suppress(OSError):  # others have theirs there
+            self.path.parent.rmdir()
         lock, self._lock = self._lock, -1
         if lock >= 0:
             os.close(lock)
@@ -56,6 +56,13 @@ def sweep(config: Config) -> None:
                     shutil.rmtree(folder, ignore_errors=True)
                 finally:
                     os.close(lock)
+
+
+def _made(root: Path, name: str) -> Path:
+    while True:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # the last one has just left
+            return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=root))
 
 
 def _root(config: Config) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 
 from huey.consumer import Consumer
 
-from tasks import crashes, scratch
+from tasks import crashes, devices, proofs, scratch
 from tasks.config import Config
 from tasks.db import open_database
 from tasks.engine.engines import Engines
@@ -68,6 +68,8 @@ def run(config: Config) -> None:
     with take_data_folder(config, "worker"):
         database = open_database(config)
         scratch.sweep(config)
+        if devices.find(config).gpu is None:
+            proofs.doubt(config)  # what could not be used is tried again at each start
         rescue(config, database, crashes.watch(config.run, "worker"))
         worker = uuid.uuid4().hex
         engines = Engines(config)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from functools import cache
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,7 +18,8 @@ MEMORY = {0: 80 * GIB, 1: 24 * GIB, "MIG-cccc": 10 * GIB}
 
 class FakeNvml:
     """Stands for the module pynvml. broken: what starting it fails with; instances: of a divided first GPU, None for
-    a gap. asked: how often it was started; open: how often it wasn't shut down."""
+    a gap. capability: of all; missing: there is no
+    driver; taken: bytes in use. asked: how often it was started; open: how often it wasn't shut down."""
 
     class NVMLError(Exception):
         pass
@@ -31,13 +30,26 @@ class FakeNvml:
     class NVMLError_NotFound(NVMLError):
         pass
 
-    def __init__(self, broken: str = "", instances: list[Any] | None = None) -> None:
+    class NVMLError_LibraryNotFound(NVMLError):
+        pass
+
+    def __init__(
+        self,
+        broken: str = "",
+        instances: list[Any] | None = None,
+        capability: tuple[int, int] = (9, 0),
+        missing: bool = False,
+        taken: int = 0,
+    ) -> None:
+        self.capability, self._missing, self.taken = capability, missing, taken
         self.asked = self.open = 0
         self._broken = broken
         self._instances = instances
 
     def nvmlInit(self) -> None:
         self.asked += 1
+        if self._missing:
+            raise self.NVMLError_LibraryNotFound("NVML Shared Library Not Found")
         if self._broken:
             raise self.NVMLError(self._broken)
         self.open += 1
@@ -56,14 +68,23 @@ class FakeNvml:
             raise self.NVMLError_NotFound("Not Found")
         return uuid
 
-    def nvmlDeviceGetUUID(self, gpu: int) -> str:
-        return UUIDS[gpu]
+    def nvmlDeviceGetUUID(self, gpu: Any) -> str:
+        return gpu if isinstance(gpu, str) else UUIDS[gpu]
 
     def nvmlDeviceGetName(self, gpu: Any) -> str:
         return NAMES[gpu]
 
     def nvmlDeviceGetMemoryInfo(self, gpu: Any) -> Any:
-        return SimpleNamespace(total=MEMORY[gpu])
+        return SimpleNamespace(total=MEMORY[gpu], used=self.taken)
+
+    def nvmlDeviceGetComputeRunningProcesses(self, gpu: Any) -> list[Any]:
+        return []
+
+    def nvmlDeviceGetCudaComputeCapability(self, gpu: Any) -> tuple[int, int]:
+        return self.capability
+
+    def nvmlSystemGetDriverVersion(self) -> str:
+        return "570.1"
 
     def nvmlDeviceGetMigMode(self, gpu: int) -> list[int]:
         if gpu == 1:
@@ -79,12 +100,9 @@ class FakeNvml:
         return "MIG-cccc"
 
 
-def install(monkeypatch: pytest.MonkeyPatch, folder: Path, nvml: FakeNvml | None = None) -> FakeNvml:
-    """A machine with an NVIDIA driver. folder: for its device file."""
+def install(monkeypatch: pytest.MonkeyPatch, nvml: FakeNvml | None = None) -> FakeNvml:
+    """A machine with an NVIDIA driver."""
     nvml = nvml or FakeNvml()
-    driver = folder / "nvidiactl"
-    driver.touch()
-    monkeypatch.setattr(nvidia, "DRIVER", driver)
     monkeypatch.setitem(sys.modules, "pynvml", nvml)  # type: ignore[arg-type]
     forget(monkeypatch)
     return nvml
@@ -93,4 +111,4 @@ def install(monkeypatch: pytest.MonkeyPatch, folder: Path, nvml: FakeNvml | None
 def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is found from here on is remembered until the test ends."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(nvidia, "find", cache(nvidia.find.__wrapped__))
+    monkeypatch.setattr(nvidia, "_answers", {})

@@ -79,7 +79,7 @@ def test_capacity_tells_where_each_stage_runs_and_why(client: TestClient) -> Non
 
 
 def test_capacity_counts_the_memory_of_a_gpu(config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    nvml_support.install(monkeypatch, tmp_path)
+    nvml_support.install(monkeypatch)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     with client_of(config) as client:
         squeeze(monkeypatch, 16 * 2**30)

@@ -77,7 +77,7 @@ def test_the_engine(config: Config, caplog: pytest.LogCaptureFixture) -> None:
         )
     assert told(caplog).startswith(f"the engine (process {engine.pid}) crashed")
     assert "Segmentation fault" in caught.value.crash
-    assert list((config.data / "tmp").iterdir()) == []  # and nothing that its libraries left
+    assert not (config.data / "tmp").exists()  # and nothing that its libraries left
 
 
 def test_the_decoder(config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -98,7 +98,7 @@ def test_the_download_of_a_model(config: Config, caplog: pytest.LogCaptureFixtur
     with pytest.raises(StenoboxError, match="SIGSEGV"):
         models.fetch(config, models.CATALOGUE["tiny"], on_start=crash)
     told(caplog)
-    assert list((config.data / "tmp").iterdir()) == []
+    assert not (config.data / "tmp").exists()
 
 
 def test_one_that_ends_well_says_nothing(caplog: pytest.LogCaptureFixture) -> None:

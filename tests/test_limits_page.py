@@ -86,7 +86,7 @@ def test_the_arithmetic_is_a_table(client: TestClient) -> None:
 
 
 def test_the_arithmetic_of_a_gpu(config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    nvml_support.install(monkeypatch, tmp_path)
+    nvml_support.install(monkeypatch)
     with client_of(config) as client:
         text = words(client.get("/limits").text)
     for line in ("GPU memory: NVIDIA H100 80.0 GiB", "Less CUDA itself", "Room for jobs in GPU memory"):

@@ -1169,7 +1169,7 @@ class TestSpec:
         assert engine_spec(config, in_force, "demo", 2).slots == 2
 
     def test_on_a_gpu(self, config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        nvml_support.install(monkeypatch, tmp_path)
+        nvml_support.install(monkeypatch)
         spec = engine_spec(Config(data=config.data, device="cuda"), planner(batch=16), "demo", 1)
         assert (spec.device, spec.compute_type, spec.batch) == ("cuda", "float16", 16)
         assert spec.align_device == "cuda"

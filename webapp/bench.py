@@ -18,8 +18,9 @@ from typing import Any
 
 from tasks import devices, machine, models, store, trial
 from tasks.config import KEY, Config
-from tasks.costs import Cost, Kind, Record, estimate, prior, windows
+from tasks.costs import Cost, Kind, Record, estimate, numbers, prior, windows
 from tasks.db import Database, open_database, prepare_data_folder
+from tasks.engine import probe
 from tasks.engine.spec import Spec
 from tasks.errors import StenoboxError
 from tasks.jobs import FINISHED
@@ -75,9 +76,10 @@ def _measure(config: Config, database: Database, options: argparse.Namespace, so
     with _model(config, name, options.synthetic) as (folder, aligner, made):
         if made:
             print(WORST)
+        probe.ensure(config)
         on = devices.find(config)
         device, compute_type = on.recognition, on.compute_type
-        kind = Kind(name, compute_type, windows(plan.batch, options.seconds), aligner is not None)
+        kind = Kind(name, numbers(device, compute_type), windows(plan.batch, options.seconds), aligner is not None)
         cost = estimate(kind, [] if made else store.records(database, name))
         print(on.why)
         where = f"{name} on {device} ({compute_type}), {cpus} CPUs, batch {plan.batch}"

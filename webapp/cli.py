@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     logs.begin(options.command)
     try:
         config = from_env()
-        _check(config)
+        _check(config, options.command)
         options.password = password
         status: int = options.run(config, options)
         return status
@@ -47,10 +47,10 @@ def main(arguments: list[str] | None = None) -> int:
         return _say("stopped", 130, options.command)
 
 
-def _check(config: Config) -> None:
+def _check(config: Config, command: str) -> None:
     """What is wrong only on this machine: a GPU, a model or a number of bytes that it hasn't. Raises ConfigError."""
-    if config.device != "auto":
-        devices.find(config)
+    if command not in ("web", "worker"):  # those of a box that runs: a GPU that failed since must not stop it
+        devices.check(config)
     machine.check_stated()
     try:
         models_here.find(config, config.model)

@@ -3,6 +3,7 @@
     recognizer   WhisperX and the model, inside the engine; the only module that imports torch
     child        the engine process: reads requests, answers with events
     faults       what its errors say: memory, the device, or neither
+    probe        whether a GPU can be used, asked of a child
     meter        what the engine and each job hold in memory
     patience     how long it may go on without getting anywhere
     process      the worker's side of one engine process

@@ -98,6 +98,11 @@ class Child:
                 return "out_of_memory", f"{self._memory()} ran out."
             case "device_failed":
                 return "device_failed", f"The GPU failed while the model was loaded ({_told(error)})."
+        if "compute type" in str(error):
+            return "model_missing", (
+                f"The model {self._spec.model} can't be computed in {self._spec.compute_type} here ({_told(error)}). "
+                "Set STENOBOX_COMPUTE_TYPE=auto, or float32, which every device has."
+            )
         return "model_missing", (
             f"The model {self._spec.model} could not be loaded ({_told(error)}). "
             f"If its files are damaged, remove {self._spec.folder} and try again."

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from tasks import costs
+
 
 @dataclass(frozen=True, slots=True)
 class Spec:
@@ -19,6 +21,11 @@ class Spec:
     threads: int
     batch: int
     align_device: str = "cpu"
+
+    @property
+    def numbers(self) -> str:
+        """What records call the number format."""
+        return costs.numbers(self.device, self.compute_type)
 
     def serves(self, other: Spec) -> bool:
         """Whether an engine of this spec can run a job that wants the other: slots, threads and batch are how fast it

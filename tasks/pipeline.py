@@ -40,8 +40,6 @@ logger = logging.getLogger(__name__)
 _SHARES = {Stage.DECODE: (0.0, 0.1), Stage.TRANSCRIBE: (0.1, 0.8), Stage.ALIGN: (0.8, 0.99), Stage.SAVE: (0.99, 1.0)}
 """Where each stage begins and ends on the job's progress bar."""
 
-DAMAGED = "Parts of the file could not be read and were left out."
-
 
 @dataclass(frozen=True, slots=True)
 class Words:
@@ -159,7 +157,7 @@ class Pipeline:
             running.token,
             made.result,
             made.seconds,
-            DAMAGED if made.damaged else None,
+            " ".join(made.notes) or None,
             made.work,
             running.seen,
         )
@@ -264,7 +262,7 @@ class Pipeline:
         fewer = running.batch < windows(usual.batch, sound.seconds)
         notes = [
             found.note,
-            DAMAGED if sound.damaged else None,
+            *sound.notes,
             causes.smaller(running.batch, windows(usual.batch, sound.seconds)) if fewer else None,
         ]
         return Words(

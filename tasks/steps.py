@@ -17,11 +17,11 @@ from tasks.running import Running
 @dataclass(frozen=True, slots=True)
 class Made:
     """What came out. result: name of the file in the job's folder; seconds: length of the recording, None if it was not
-    read; damaged: parts of it could not be; work: seconds it took."""
+    read; notes: sentences about what was; work: seconds it took."""
 
     result: str
     seconds: float | None
-    damaged: bool
+    notes: list[str]
     work: float
 
 
@@ -35,7 +35,7 @@ def make(config: Config, running: Running, max_seconds: float, on_sound: Callabl
     if not source.is_file():
         raise StenoboxError("media_missing", "The recording is no longer on this box. Send it again.")
     if job.kind == JobKind.DOWNLOAD:
-        return Made(source.name, job.source.seconds, False, 0.0)
+        return Made(source.name, job.source.seconds, [], 0.0)
     assert job.params.format is not None
     result = f"{running.token}.{job.params.format}"
     began = time.monotonic()
@@ -54,4 +54,4 @@ def make(config: Config, running: Running, max_seconds: float, on_sound: Callabl
         on_sound(sound)
         running.at(Stage.SAVE, 0.99)
         media.settle(work / result, media.result(config, job.id, result))
-    return Made(result, sound.seconds, sound.damaged, time.monotonic() - began)
+    return Made(result, sound.seconds, sound.notes, time.monotonic() - began)

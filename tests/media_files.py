@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import wave
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -255,3 +256,31 @@ def _frames(samples: np.ndarray, form: str, layout: str, rate: int) -> Any:
     for frame in [*resampler.resample(whole), *resampler.resample(None)]:
         frame.pts, at = at, at + frame.samples
         yield frame
+
+
+def remuxed(
+    source: Path,
+    target: Path,
+    container: str,
+    *,
+    keep: Callable[[float], bool] = lambda _: True,
+    spoil: Callable[[float], bool] = lambda _: False,
+    later: Callable[[float], float] = lambda _: 0.0,
+) -> Path:
+    """The packets of the first audio track in a container, at their time. keep, spoil, later: by a packet's seconds,
+    whether it is there, whether its bytes are ruined, and how much its timestamp is moved."""
+    with av.open(str(source)) as old, av.open(str(target), "w", format=container) as new:
+        stream = old.streams.audio[0]
+        written: Any = new.add_stream_from_template(stream)
+        for packet in old.demux(stream):
+            if packet.dts is None:
+                continue
+            seconds = float(packet.pts * packet.time_base)
+            if not keep(seconds):
+                continue
+            moved = round(later(seconds) / packet.time_base)
+            copy = av.Packet(bytes([7] * packet.size) if spoil(seconds) else bytes(packet))
+            copy.pts, copy.dts, copy.duration = packet.pts + moved, packet.dts + moved, packet.duration
+            copy.time_base, copy.stream = packet.time_base, written
+            new.mux(copy)
+    return target

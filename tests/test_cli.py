@@ -413,7 +413,7 @@ def test_a_note_about_the_result_goes_beside_it(run: Callable[..., Any], fake: A
 def test_a_damaged_file_is_transcribed_and_called_damaged(run: Callable[..., Any], fake: Any, tmp_path: Path) -> None:
     said = run("transcribe", holed(make(tmp_path / "a.mp3", sound()), tmp_path / "b.mp3"))
     assert (said.status, said.out) == (0, "yes no\n")
-    assert said.err == "stenobox: Parts of the file could not be read and were left out.\n"
+    assert said.err == "stenobox: Parts of the file could not be read: silence stands in for them.\n"
 
 
 def test_a_text_is_not_a_recording(run: Callable[..., Any], fake: Any, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -23,6 +24,7 @@ from tasks import children
 from tasks.children import ChildDied
 from tasks.decode import SAMPLE_RATE, Sound, decode, extract, samples, sandbox
 from tasks.decode import child as decoding
+from tasks.decode.timeline import Story
 from tasks.errors import StenoboxError
 
 SPEECH = media.sound()
@@ -470,7 +472,7 @@ class TestInThisProcess:
         sound = self.answer(monkeypatch, said, source)["sound"]
         assert sound.pop("peak") > 2**20  # of this process, here
         facts = sound.pop("facts")
-        assert sound == {"seconds": len(SPEECH) / SAMPLE_RATE, "damaged": False}
+        assert sound == {"seconds": len(SPEECH) / SAMPLE_RATE, "damaged": False, "notes": []}
         assert (facts["container"], facts["codec"], facts["channels"], facts["sample_rate"]) == (
             "flac",
             "flac",
@@ -537,17 +539,27 @@ class TestInThisProcess:
         assert caught.value.code == code
 
     def test_a_container_that_breaks_midway(self) -> None:
-        """The demuxer itself gives up: what came before it counts."""
+        """The demuxer itself gives up: what came before it counts, and what follows where it can be read."""
 
         class Packet:
-            def decode(self) -> list[str]:
-                return ["frame"]
+            size, stream, duration, time_base = 1, None, 0, None
+
+            def decode(self) -> list[Any]:
+                return [SimpleNamespace(samples=160, sample_rate=16_000)]
 
         class Container:
+            format = SimpleNamespace(name="mp4")
+
+            def __init__(self, *errors: Exception) -> None:
+                self.errors = list(errors)
+
             def demux(self, _stream: object) -> Any:
                 yield Packet()
-                raise av.error.InvalidDataError(1, "broken")
+                if self.errors:
+                    raise self.errors.pop(0)
 
-        damage: list[str] = []
-        assert list(samples.frames(Container(), None, damage)) == ["frame"]
-        assert len(damage) == 1
+        stream: Any = SimpleNamespace(codec_context=SimpleNamespace(name="aac"))
+        for error, broken in ((av.error.InvalidDataError(1, "broken"), True), (IndexError("a new track"), False)):
+            story = Story()
+            assert len(list(samples.frames(Container(error), stream, story))) == 2
+            assert story.broken == broken

@@ -34,6 +34,7 @@ from tasks.config import Config
 from tasks.costs import MIB, Kind, Record
 from tasks.db import Database, jobs
 from tasks.decode import SAMPLE_RATE
+from tasks.decode.notes import DAMAGED
 from tasks.engine.engines import Engines
 from tasks.engine.meter import Usage
 from tasks.engine.patience import Allowed, allow
@@ -43,7 +44,7 @@ from tasks.errors import StenoboxError
 from tasks.heartbeat import Heartbeat
 from tasks.jobs import MAX_CRASHES, Job, JobKind, Params, Stage, State
 from tasks.outcomes import MOST_REFUSALS
-from tasks.pipeline import DAMAGED, Pipeline, engine_spec
+from tasks.pipeline import Pipeline, engine_spec
 from tasks.queue import Queue
 from tasks.running import Reason
 from tasks.slots import Plan

@@ -13,7 +13,7 @@ from tasks.decode import decode
 from tasks.engine.engines import Engines
 from tasks.errors import StenoboxError
 from tasks.jobs import Stage
-from tasks.pipeline import DAMAGED, engine_spec
+from tasks.pipeline import engine_spec
 from tasks.planner import Planner
 from tasks.scratch import Scratch
 from tasks.transcripts import find_format
@@ -37,7 +37,7 @@ def transcribe_file(config: Config, file: Path, model: str | None, language: str
         engines.warm(spec)
         with Scratch(config, "transcribe") as folder, engines.use(spec, lambda: False) as engine:
             sound = folder / "sound.f32"
-            damaged = decode(file.absolute(), sound, config.max_seconds).damaged
+            notes = decode(file.absolute(), sound, config.max_seconds).notes
 
             def find_aligner(code: str) -> tuple[str | None, str | None]:
                 aligner = models.aligner(config, found, code)
@@ -61,7 +61,7 @@ def transcribe_file(config: Config, file: Path, model: str | None, language: str
     finally:
         engines.stop()
         _progress("", 0, 0)
-    for sentence in filter(None, (answer.note, DAMAGED if damaged else None)):
+    for sentence in filter(None, (answer.note, *notes)):
         print(f"stenobox: {sentence}", file=sys.stderr)
     return form_of.write(answer.transcript)
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
-import pkgutil
 import resource
 import sys
 from collections.abc import Iterator
@@ -15,18 +13,18 @@ from typing import Any
 
 from tasks import children, disk, logs
 from tasks.decode import cover, forms, sandbox, tracks
-from tasks.decode.encode import encode
-from tasks.decode.facts import UNDECODABLE, Facts, Sound, Track, clean_tags, container_name
+from tasks.decode.channels import mono
+from tasks.decode.encode import LAYOUTS, encode, rate_for
+from tasks.decode.facts import Sound, clean_tags
 from tasks.decode.faults import FULL, must_be_readable, why
+from tasks.decode.forms import FORMS, MOST_CHANNELS
+from tasks.decode.level import Level, lift
+from tasks.decode.listening import Listened, listen, tell
+from tasks.decode.mixing import added
 from tasks.decode.peaks import Peaks
-from tasks.decode.samples import BYTES_PER_SECOND, SAMPLE_RATE, frames, mono_16k
+from tasks.decode.recording import Recording, opened
+from tasks.decode.samples import BYTES_PER_SECOND, SAMPLE_RATE, resampled
 from tasks.errors import StenoboxError
-
-FORMATS = "wav,mp3,mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,ogg,flac,aac,aiff,asf,avi,flv,mpegts,caf,amr,w64"
-"""Containers of real media. Playlists, concat scripts and session descriptions, which name other files, are not."""
-
-_TELLING = ("flac", "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "aiff", "caf", "w64")
-"""Containers whose header says how long the sound is; for the others libav only estimates."""
 
 
 def main() -> None:
@@ -61,41 +59,6 @@ def _do(task: dict[str, Any]) -> Sound:
     return hear(source, target, **chosen, extras=extras)
 
 
-@contextlib.contextmanager
-def opened(source: Path) -> Iterator[Any]:
-    """The file as libav's container. It gets an open descriptor and no protocol to open anything else with.
-
-    Raises StenoboxError undecodable.
-    """
-    av = _whole_av()
-    with open(source, "rb") as file:
-        options = {
-            "fd": str(file.fileno()),
-            "protocol_whitelist": "fd",
-            "format_whitelist": FORMATS,
-            "max_pixels": str(cover.MOST_PIXELS),
-        }
-        try:
-            with sandbox.no_new_files(but=1):
-                container = av.open("fd:", options=options, metadata_errors="replace")
-        except (av.FFmpegError, ValueError):
-            raise StenoboxError("undecodable", UNDECODABLE) from None
-        with container:
-            yield container
-
-
-def _whole_av() -> Any:
-    """PyAV with all its modules and what it uses: those it imports when first needed could not be opened then."""
-    import av
-    import numpy  # noqa: F401
-
-    for module in pkgutil.walk_packages(av.__path__, "av."):
-        if module.name != "av.__main__":
-            importlib.import_module(module.name)
-    av.logging.set_level(av.logging.PANIC)
-    return av
-
-
 def hear(
     source: Path,
     target: Path,
@@ -105,42 +68,49 @@ def hear(
     extras: Path | None = None,
     spare_bytes: int = 0,
 ) -> Sound:
-    """Write the samples of one track to target. extras: folder for peaks.json and cover.jpg, None for neither;
-    spare_bytes: of the disk, to be left free."""
-    with opened(source) as container, open(target, "wb") as file:
-        number, stream = tracks.choose(container, track, language)
-        picture = cover.find(container) if extras else None
-        drawn: list[bytes | None] = []
+    """Write the samples of the tracks that are heard to target. extras: folder for peaks.json and cover.jpg, None for
+    neither; spare_bytes: of the disk, to be left free."""
+    drawn: list[bytes | None] = []
 
-        def draw(packet: Any) -> None:
-            if not drawn:
-                drawn.append(cover.draw(packet))
+    def draw(packet: Any) -> None:
+        if not drawn:
+            drawn.append(cover.draw(packet))
 
-        _only(container, stream, picture)
-        damage: list[str] = []
-        peaks = Peaks(SAMPLE_RATE)
-        meter = Meter(container, max_seconds, Room(target.parent, spare_bytes))
-        meter.must_fit(BYTES_PER_SECOND)
-        with sandbox.no_new_files():
-            for block in mono_16k(container, frames(container, stream, damage, picture, draw)):
+    with open(target, "wb") as file, opened(source) as recording, contextlib.ExitStack() as stack:
+        tried: list[Listened] = []
+        for numbers in tracks.choose(recording.main, track, language):
+            heard = listen(stack, recording, numbers, max_seconds, draw if extras and not tried else None)
+            meter = Meter(recording, max_seconds, Room(target.parent, spare_bytes))
+            meter.must_fit(BYTES_PER_SECOND)
+            peaks, level = Peaks(SAMPLE_RATE), Level()
+            if tried:
+                file.truncate(file.seek(0))
+            for block in added([_mono(one) for one in heard]):
                 file.write(block.tobytes())
                 peaks.add(block)
+                level.add(block)
                 meter.add(len(block))
-        if not meter.samples:
-            raise StenoboxError("undecodable", UNDECODABLE)
-        found = facts(container, stream, number)
-        if extras:
-            (extras / "peaks.json").write_bytes(peaks.as_json())
-            if drawn and drawn[0]:
-                (extras / "cover.jpg").write_bytes(drawn[0])
-                found = replace(found, cover=True)
-        seconds = meter.samples / SAMPLE_RATE
-        return Sound(
-            seconds=seconds,
-            damaged=bool(damage) or cut_short(container, stream, source, seconds),
-            peak=peak(),
-            facts=found,
-        )
+            tried += heard
+            if not all(one.silent for one in heard):
+                break
+        told = tell(recording, tried, asked=track is not None)
+    if level.gain != 1:
+        lift(target, level.gain)
+    found = told.facts
+    if extras:
+        (extras / "peaks.json").write_bytes(peaks.as_json())
+        if drawn and drawn[0]:
+            (extras / "cover.jpg").write_bytes(drawn[0])
+            found = replace(found, cover=True)
+    return Sound(meter.samples / SAMPLE_RATE, told.damaged, peak(), found, told.notes)
+
+
+def _mono(one: Listened) -> Iterator[Any]:
+    return one.watch(mono(resampled(one.placed, SAMPLE_RATE, one.story)))
+
+
+def _arrays(one: Listened, rate: int, layout: str) -> Iterator[Any]:
+    return one.watch(block for _, block in resampled(one.placed, rate, one.story, layout))
 
 
 def extract(
@@ -153,32 +123,27 @@ def extract(
     language: str | None = None,
     spare_bytes: int = 0,
 ) -> Sound:
-    """Write one track to target in another form (see `forms`). spare_bytes: as for `hear`."""
-    with opened(source) as container, open(target, "wb") as file:
-        number, stream = tracks.choose(container, track, language)
-        _only(container, stream)
-        damage: list[str] = []
-        meter = Meter(container, max_seconds, Room(target.parent, spare_bytes))
-        meter.must_fit(0)  # how much it will be depends on the form
-        with sandbox.no_new_files():
-            tags = clean_tags(container.metadata)
-            for seconds in encode(file, form, bitrate, frames(container, stream, damage), tags):
-                meter.add(seconds * SAMPLE_RATE)
-        if not meter.samples:
-            raise StenoboxError("undecodable", UNDECODABLE)
-        seconds = meter.samples / SAMPLE_RATE
-        harmed = bool(damage) or cut_short(container, stream, source, seconds)
-        return Sound(seconds=seconds, damaged=harmed, peak=peak(), facts=facts(container, stream, number))
-
-
-def _only(container: Any, *kept: Any) -> None:
-    """Have libav drop the packets of all other tracks as early as it can."""
-    from av.stream import Discard
-
-    indexes = {stream.index for stream in kept if stream is not None}
-    for stream in container.streams:
-        if stream.index not in indexes:
-            stream.discard = Discard.all
+    """Write the tracks that are heard to target in another form (see `forms`). spare_bytes: as for `hear`."""
+    with open(target, "wb") as file, opened(source) as recording, contextlib.ExitStack() as stack:
+        tags = clean_tags(recording.main.metadata)
+        tried: list[Listened] = []
+        for numbers in tracks.choose(recording.main, track, language):
+            heard = listen(stack, recording, numbers, max_seconds)
+            meter = Meter(recording, max_seconds, Room(target.parent, spare_bytes))
+            meter.must_fit(0)  # how much it will be depends on the form
+            if tried:
+                file.truncate(file.seek(0))
+            tried += heard
+            if shapes := [shape for one in heard if (shape := one.shape())]:
+                rate = rate_for(FORMS[form], max(rate for rate, _ in shapes))
+                channels = min(MOST_CHANNELS, max(channels for _, channels in shapes))
+                blocks = added([_arrays(one, rate, LAYOUTS[channels]) for one in heard])
+                for seconds in encode(file, form, bitrate, blocks, rate, channels, tags):
+                    meter.add(seconds * SAMPLE_RATE)
+            if not all(one.silent for one in heard):
+                break
+        told = tell(recording, tried, asked=track is not None)
+    return Sound(meter.samples / SAMPLE_RATE, told.damaged, peak(), told.facts, told.notes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,20 +164,20 @@ class Meter:
     LOOK_SECONDS = 60
     """Of sound, 11.5 MB at most, between two looks at the disk."""
 
-    def __init__(self, container: Any, max_seconds: float, room: Room) -> None:
+    def __init__(self, recording: Recording, max_seconds: float, room: Room) -> None:
         self.samples = 0.0
         self._room = room
         self._looked = 0.0
         self._most = max_seconds
-        self._duration = (container.duration or 0) / 1e6
-        self._telling = container.format.name in (*_TELLING, "wav")
+        self._duration = (recording.main.duration or 0) / 1e6
         self._told = 0
-        if self._duration > max_seconds * 2:  # a header can lie a little; a clear excess needs no decoding
+        self._header = recording.told(recording.main) or 0.0
+        if self._header > max_seconds * 2:  # a header can lie a little; a clear excess needs no decoding
             raise too_long(max_seconds)
 
     def must_fit(self, bytes_per_second: int) -> None:
         """Before anything is written: raises StenoboxError disk_full when it is known that there is no room for all."""
-        needed = int(min(self._duration, self._most) * bytes_per_second) if self._telling else 0
+        needed = int(min(self._header, self._most) * bytes_per_second)
         if needed > (left := self._room.left):
             raise StenoboxError(
                 "disk_full",
@@ -236,24 +201,6 @@ class Meter:
             say(progress=percent / 100)
 
 
-def facts(container: Any, stream: Any, number: int) -> Facts:
-    """What the file says of itself. Codecs are asked after decoding, when what they found counts."""
-    listed = tracks.list_tracks(container)
-    heard: Track = tracks.describe(stream, number)
-    listed[number - 1] = heard
-    rate = stream.codec_context.bit_rate or (container.bit_rate if len(container.streams) == 1 else None)
-    return Facts(
-        container=container_name(container.format.name, container.metadata),
-        codec=heard.codec,
-        channels=heard.channels,
-        sample_rate=heard.sample_rate,
-        bit_rate=rate if rate and 0 < rate < 2**40 else None,
-        track=number,
-        tracks=listed,
-        tags=clean_tags(stream.metadata | container.metadata if len(listed) == 1 else container.metadata),
-    )
-
-
 def peak() -> int:
     """The most memory this process has held, in bytes."""
     with contextlib.suppress(OSError):  # not Linux
@@ -272,22 +219,6 @@ def too_long(max_seconds: float) -> StenoboxError:
         f"The recording is longer than {most}, the most this box takes. "
         "Cut it into parts, or ask the operator to raise the limit on the Limits page.",
     )
-
-
-def cut_short(container: Any, stream: Any, source: Path, seconds: float) -> bool:
-    """Whether clearly less sound came out than the file's own header promises, as after an interrupted transfer."""
-    name = container.format.name
-    if name == "wav":  # libav believes the file's size instead; recorders that stream claim 0, 2 or 4 GB
-        with open(source, "rb") as file:
-            claimed = int.from_bytes(file.read(8)[4:], "little") + 8
-        return source.stat().st_size + 1024 < claimed < 2**31 - 2**16
-    if name not in _TELLING and not (name == "mp3" and container.start_time):  # an MP3 with LAME's header
-        return False
-    if stream.duration:
-        promised = float(stream.duration * stream.time_base)
-    else:  # the whole file's length; a picture may go on after the sound
-        promised = (container.duration or 0) / 1e6 if len(container.streams) == 1 else 0.0
-    return promised - seconds > max(0.5, promised / 100)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Any
 
 from tasks.decode.forms import FORMS, MOST_RATE, Form
 
+LAYOUTS = {1: "mono", 2: "stereo"}
 _MP3_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 
 
@@ -18,37 +19,28 @@ def rate_for(form: Form, rate: int) -> int:
     return next(known for known in _MP3_RATES if known >= wanted) if form.name == "mp3" else wanted
 
 
-def encode(file: Any, name: str, bitrate: int | None, frames: Iterator[Any], tags: dict[str, str]) -> Iterator[float]:
-    """Write decoded frames to an open file; yields the seconds of each frame. bitrate: bits a second.
-
-    The first frame's shape counts for the whole file; what comes in another one is converted.
-    """
+def encode(
+    file: Any, name: str, bitrate: int | None, blocks: Iterator[Any], rate: int, channels: int, tags: dict[str, str]
+) -> Iterator[float]:
+    """Write samples to an open file; yields the seconds of each block. bitrate: bits a second; blocks: arrays of
+    floats, a row a channel, at the rate that `rate_for` names."""
     import av
+    import numpy as np
 
-    form, shape = FORMS[name], None
-    stream: Any = None
-    resampler: Any = None
+    form, layout = FORMS[name], LAYOUTS[channels]
     with av.open(file, "w", format=form.container, options=form.options) as container:
-        for frame in frames:
-            if stream is None:
-                container.metadata.update(
-                    {key: tags[key] for key in ("title", "artist", "album", "date") if key in tags}
-                )
-                layout = "mono" if frame.layout.nb_channels == 1 else "stereo"
-                stream = container.add_stream(form.codec, rate=rate_for(form, frame.sample_rate), layout=layout)
-                if form.bitrates:
-                    stream.bit_rate = bitrate or form.default_bitrate
-            seen = (frame.format.name, frame.layout.name, frame.sample_rate)
-            if seen != shape:
-                if resampler is not None:
-                    _write(container, stream, resampler.resample(None))
-                resampler, shape = _resampler(stream), seen
-            frame.pts = None
+        container.metadata.update({key: tags[key] for key in ("title", "artist", "album", "date") if key in tags})
+        stream: Any = container.add_stream(form.codec, rate=rate, layout=layout)
+        if form.bitrates:
+            stream.bit_rate = bitrate or form.default_bitrate
+        resampler = _resampler(stream)
+        for block in blocks:
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block), format="fltp", layout=layout)
+            frame.sample_rate = rate
             _write(container, stream, resampler.resample(frame))
-            yield frame.samples / frame.sample_rate
-        if stream is not None and resampler is not None:
-            _write(container, stream, resampler.resample(None))
-            container.mux(stream.encode(None))
+            yield block.shape[1] / rate
+        _write(container, stream, resampler.resample(None))
+        container.mux(stream.encode(None))
 
 
 def _resampler(stream: Any) -> Any:

@@ -54,12 +54,13 @@ class Facts:
 @dataclass(frozen=True, slots=True)
 class Sound:
     """What came out. seconds: length in samples / 16,000; damaged: parts of the file could not be read; peak: bytes of
-    memory that reading it took."""
+    memory that reading it took; notes: sentences for the person."""
 
     seconds: float
     damaged: bool
     peak: int
     facts: Facts
+    notes: list[str] = field(default_factory=list)
 
 
 def container_name(name: str, metadata: Mapping[str, Any]) -> str:

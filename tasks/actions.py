@@ -27,6 +27,7 @@ from tasks.queue import Queue
 from tasks.receiving import Receiving, digest_for
 from tasks.repeats import Repeat
 from tasks.survey import Survey
+from tasks.undo import Undos
 from tasks.wishes import check_extraction, check_transcription
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class Box:
     logins: Logins = field(init=False)
     planner: Planner = field(init=False)
     lookout: Lookout = field(init=False)
+    undos: Undos = field(init=False)
     receiver: str = field(init=False, default_factory=lambda: uuid.uuid4().hex)
     digests: dict[str, tuple[int, Any]] = field(init=False, default_factory=dict)
     """Of resumable uploads: how many bytes of each were hashed by this process, and the hash."""
@@ -56,6 +58,7 @@ class Box:
 
     def __post_init__(self) -> None:
         self.planner = Planner(self.config, self.database)
+        self.undos = Undos(self.config, self.database)
         self.access = Access(self.config, self.database)
         self.logins = Logins(self.config, self.database, self.access)
         self.lookout = Lookout(self.config, self.database, self.planner, self.access)
@@ -266,16 +269,18 @@ class Box:
     def count_finished(self) -> int:
         return store.count_finished(self.database, self.principal.owner)
 
-    def cancel(self, job_id: str) -> Job:
+    def cancel(self, job_id: str, *, undoable: bool = False, batch: str | None = None) -> Job:
         """Stop a job that waits or runs. A running one becomes canceled within seconds.
 
+        undoable: it may be taken back for a while (see `undo`); batch: that all of is canceled.
         Raises StenoboxError not_found or wrong_state.
         """
-        job = store.cancel(self.database, self.get(job_id).id)
+        job = store.cancel(self.database, self.get(job_id).id, undoable=undoable, batch=batch)
         if job is None:
             raise _wrong_state(self.get(job_id), "canceled")
+        if undoable:
+            self.undos.note()
         if job.finished:
-            media.drop(media.journal(self.config, job.id))
             metrics.finished(job)
         logger.info("job %s: a person canceled it", job.id)
         self.lookout.forget()
@@ -291,13 +296,28 @@ class Box:
         self.queue.wake(job.id)
         return job
 
-    def delete(self, job_id: str) -> None:
-        """Remove a job, its recording and its transcript, whatever it is doing. Raises not_found."""
-        if not store.delete(self.database, self.get(job_id).id):
+    def delete(self, job_id: str, *, undoable: bool = False, batch: str | None = None) -> None:
+        """Remove a job, its recording and its transcript, whatever it is doing. undoable, batch: as in `cancel`; one
+        that is still arriving does not come back. Raises not_found."""
+        job = self.get(job_id)
+        undoable = undoable and job.state != State.RECEIVING
+        if not store.delete(self.database, job.id, undoable=undoable, batch=batch):
             raise StenoboxError("not_found", "There is no such job. It may have been deleted.")
-        media.remove(self.config, job_id)
+        if undoable:
+            self.undos.note()
+        else:
+            media.remove(self.config, job_id)
         logger.info("job %s: a person deleted it", job_id)
         self.lookout.forget()
+
+    def undo(self, what: str) -> list[Job]:
+        """Take back what was canceled or deleted: a job, or a batch. Raises StenoboxError wrong_state."""
+        jobs = self.undos.take_back(what, self.principal.owner)
+        for job in jobs:
+            if job.state == State.QUEUED:
+                (self.queue.fetch if job.needs_download else self.queue.wake)(job.id)
+        self.lookout.forget()
+        return jobs
 
     def transcript(self, job: Job) -> dict[str, Any]:
         """The transcript of a completed job (design section 10). Raises StenoboxError not_finished, or not_found for a

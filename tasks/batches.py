@@ -98,9 +98,12 @@ def seconds_left(batch: Batch, active: list[Job], limits: Limits, load: Load) ->
     return None
 
 
-def cancel(box: Box, batch_id: str) -> Batch:
-    """Stop what waits, runs and arrives. Running ones stop within seconds. Raises StenoboxError not_found."""
+def cancel(box: Box, batch_id: str, *, undoable: bool = False) -> Batch:
+    """Stop what waits, runs and arrives. Running ones stop within seconds. undoable: as in `Box.cancel`, but not for
+    what is still arriving. Raises StenoboxError not_found."""
     batch = get(box, batch_id)
+    if undoable:
+        store.note_batch(box.database, batch.id, store.Action.CANCELED)
     # From the end, so that none of them starts because one before it was stopped.
     for job in reversed(_jobs(box, batch, State.RECEIVING, State.QUEUED, State.RUNNING)):
         try:
@@ -110,7 +113,7 @@ def cancel(box: Box, batch_id: str) -> Batch:
                     media.remove(box.config, job.id)
                     box.digests.pop(job.id, None)
                     continue
-            box.cancel(job.id)
+            box.cancel(job.id, undoable=undoable, batch=batch.id)
         except StenoboxError as error:
             if error.code not in ("wrong_state", "not_found"):  # it has just ended by itself
                 raise
@@ -144,18 +147,22 @@ def retry(box: Box, batch_id: str, state: State = State.FAILED) -> Retried:
     return Retried(taken)
 
 
-def delete(box: Box, batch_id: str) -> None:
-    """Remove a batch and all its jobs, whatever they are doing. Raises StenoboxError not_found."""
+def delete(box: Box, batch_id: str, *, undoable: bool = False) -> None:
+    """Remove a batch and all its jobs, whatever they are doing. undoable: as in `Box.delete`. Raises StenoboxError
+    not_found."""
     batch = get(box, batch_id)
-    while not store.delete_batch_if_empty(box.database, batch.id):
+    if undoable:
+        store.note_batch(box.database, batch.id, store.Action.DELETED)
+    while not store.delete_batch_if_empty(box.database, batch.id, undoable=undoable):
         for job in reversed(_jobs(box, batch, *State)):
             try:
-                box.delete(job.id)
+                box.delete(job.id, undoable=undoable, batch=batch.id)
             except StenoboxError as error:
                 if error.code != "not_found":
                     raise
         if store.get_batch(box.database, batch.id) is None:  # by another request
             return
+    box.undos.note()
     logger.info("batch %s: a person deleted it", batch.id)
 
 

@@ -194,10 +194,11 @@ class Pipeline:
             self._outcomes.forget(running.job.id)
         if job is not None and job.finished:
             metrics.finished(job)
-            media.drop(media.journal(self._config, job.id))
+            if job.state != State.CANCELED:  # that may be taken back, and goes on where it was then
+                media.drop(media.journal(self._config, job.id))
         if job is None or job.state != State.COMPLETED:
             media.drop_made(self._config, running.job.id, running.token)
-        if job is None and store.get(self._database, running.job.id) is None:
+        if job is None and not store.existing(self._database, [running.job.id]):
             media.remove(self._config, running.job.id)  # deleted while it ran
 
     def _words(self, running: Running) -> Words:

@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 20.0
 """How often places of silent uploads are looked for."""
+UNDO_LOOK_SECONDS = 1.0
+"""How often it is looked for what can't be undone any more."""
 CLEAR_SECONDS = 1.0
 """How soon it is tried again to give back what an earlier process held."""
 
@@ -92,6 +94,16 @@ async def _sweep(box: Box, moving: Collection[str], cleared: bool) -> None:
         await anyio.sleep(SWEEP_SECONDS if cleared else CLEAR_SECONDS)
 
 
+async def _let_go(box: Box) -> None:
+    """What was canceled or deleted on a page can't be taken back for ever."""
+    while True:
+        try:
+            await run_in_threadpool(box.undos.sweep)
+        except StenoboxError as error:  # a busy database: later will do
+            logger.warning("what was deleted stays a little longer: %s", error.message)
+        await anyio.sleep(UNDO_LOOK_SECONDS)
+
+
 def create_app(config: Config) -> Starlette:
     """The application for this configuration. Opens the database when it starts."""
 
@@ -108,6 +120,7 @@ def create_app(config: Config) -> Starlette:
             inbox.start()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_sweep, box, app.state.uploads, cleared)
+            tasks.start_soon(_let_go, box)
             yield
             tasks.cancel_scope.cancel()
         for stop in (stop_metrics, inbox and inbox.stop):

@@ -53,7 +53,7 @@ def download(request: Request) -> Response:
 
 def cancel(request: Request) -> Response:
     """POST /batches/{id}/cancel"""
-    batches.cancel(box_of(request), request.path_params["id"])
+    batches.cancel(box_of(request), request.path_params["id"], undoable=True)
     return see(f"/batches/{request.path_params['id']}")
 
 
@@ -70,5 +70,11 @@ async def retry(request: Request) -> Response:
 
 def delete(request: Request) -> Response:
     """POST /batches/{id}/delete: with all its jobs."""
-    batches.delete(box_of(request), request.path_params["id"])
+    batches.delete(box_of(request), request.path_params["id"], undoable=True)
     return see("/")
+
+
+def undo(request: Request) -> Response:
+    """POST /batches/{id}/undo: take back what was canceled or deleted with it."""
+    found = box_of(request).undo(request.path_params["id"])
+    return see(f"/batches/{next((job.batch for job in found if job.batch), request.path_params['id'])}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from functools import partial
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -191,7 +192,7 @@ def download(request: Request) -> Response:
 
 def cancel(request: Request) -> Response:
     """POST /jobs/{id}/cancel. A job that has meanwhile finished is left as it is."""
-    return _act(request, box_of(request).cancel)
+    return _act(request, partial(box_of(request).cancel, undoable=True))
 
 
 def retry(request: Request) -> Response:
@@ -201,8 +202,14 @@ def retry(request: Request) -> Response:
 
 def delete(request: Request) -> Response:
     """POST /jobs/{id}/delete"""
-    box_of(request).delete(request.path_params["id"])
+    box_of(request).delete(request.path_params["id"], undoable=True)
     return see("/")
+
+
+def undo(request: Request) -> Response:
+    """POST /jobs/{id}/undo: take back what was canceled or deleted."""
+    box_of(request).undo(request.path_params["id"])
+    return see(f"/jobs/{request.path_params['id']}")
 
 
 def _act(request: Request, action: Any) -> Response:
@@ -215,7 +222,7 @@ def _act(request: Request, action: Any) -> Response:
     return see(f"/jobs/{job_id}")
 
 
-def page_or_partial(request: Request, page: str, partial: str, context: dict[str, Any], rest: Any) -> Response:
+def page_or_partial(request: Request, page: str, region: str, context: dict[str, Any], rest: Any) -> Response:
     """The whole page, or only its live region when htmx asks; 304 when that has not changed since it last did."""
     current = tag(context)
     context |= {"version": __version__, "ptag": current}
@@ -227,7 +234,7 @@ def page_or_partial(request: Request, page: str, partial: str, context: dict[str
     if request.headers.get("hx-ptag") == current:
         return Response(status_code=304, headers={"HX-PTag": current})
     return templates.TemplateResponse(
-        request, partial, context, headers={"HX-PTag": current, "Vary": "HX-Request", "Cache-Control": "no-store"}
+        request, region, context, headers={"HX-PTag": current, "Vary": "HX-Request", "Cache-Control": "no-store"}
     )
 
 

@@ -17,6 +17,7 @@ from tasks.jobs import FORGIVEN_LOSSES, MAX_CRASHES, Job, Stage, State
 from tasks.store import history, rows
 from tasks.store.admission import read_limits
 from tasks.store.history import LOST, NOTHING_SEEN, Cause, Seen
+from tasks.store.undos import UNDONE
 
 LIGHT_SLOTS = 2
 """Jobs at once that need no model: each reads one file with one process, for seconds."""
@@ -161,8 +162,10 @@ def fail_if_owned(database: Database, token: str, code: str, message: str, seen:
 
 
 def cancel_if_owned(database: Database, token: str, seen: Seen = NOTHING_SEEN) -> Job | None:
-    """running → canceled, because a person asked."""
-    return _leave(database, token, CANCELED, seen, state=State.CANCELED)
+    """running → canceled, because a person asked; → queued at its old place if that was taken back meanwhile."""
+    with database.write() as connection:
+        changed = _interrupt(connection, _owned(token), rows.back_in_line(jobs.c.attempts - 1), UNDONE, seen)
+    return changed[0] if changed else None
 
 
 def requeue_if_owned(

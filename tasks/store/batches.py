@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection, Row
 from tasks.db import Database, batches, jobs
 from tasks.errors import StenoboxError
 from tasks.jobs import ACTIVE, Job, State, is_id, new_id
-from tasks.store import rows
+from tasks.store import rows, undos
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +135,12 @@ def list_of_batch(
         return [rows.job(row) for row in found]
 
 
-def delete_batch_if_empty(database: Database, batch_id: str) -> bool:
-    """False while it has jobs, or when it is gone."""
+def delete_batch_if_empty(database: Database, batch_id: str, *, undoable: bool = False) -> bool:
+    """False while it has jobs, or when it is gone. undoable: see `undos`."""
     with database.write() as connection:
+        empty = sa.select(batches).where(batches.c.id == batch_id, _empty())
+        if undoable and (row := connection.execute(empty).first()):
+            undos.keep_batch(connection, row)
         return connection.execute(sa.delete(batches).where(batches.c.id == batch_id, _empty())).rowcount == 1
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 
 from tasks.db import Database, jobs
+from tasks.store import undos
 
 
 def note_media_removed_before(database: Database, before: float, limit: int) -> list[str]:
@@ -32,9 +33,11 @@ def move_ends(database: Database, since: float, until: float, by: float) -> None
 
 
 def existing(database: Database, ids: Iterable[str]) -> set[str]:
-    """Those of these jobs that there are."""
+    """Those of these jobs that there are, or that were deleted and may come back."""
+    asked = set(ids)
     with database.read() as connection:
-        return set(connection.scalars(sa.select(jobs.c.id).where(jobs.c.id.in_(list(ids)))))
+        found = set(connection.scalars(sa.select(jobs.c.id).where(jobs.c.id.in_(asked))))
+        return found | (asked & set(undos.kept_ids(connection)))
 
 
 def without_media(database: Database, ids: Iterable[str]) -> set[str]:

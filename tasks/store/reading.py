@@ -11,11 +11,13 @@ import sqlalchemy as sa
 from tasks.db import Database, jobs
 from tasks.errors import StenoboxError
 from tasks.jobs import Job, JobKind, State
-from tasks.store import history, rows
+from tasks.store import history, rows, undos
 
 
-def cancel(database: Database, job_id: str) -> Job | None:
-    """queued → canceled; for a running job, ask its worker. None unless the job is queued or running."""
+def cancel(database: Database, job_id: str, *, undoable: bool = False, batch: str | None = None) -> Job | None:
+    """queued → canceled; for a running job, ask its worker. None unless the job is queued or running.
+
+    undoable: see `undos`; batch: that all of is canceled."""
     with database.write() as connection:
         row = (
             connection.execute(
@@ -28,13 +30,19 @@ def cancel(database: Database, job_id: str) -> Job | None:
                 sa.update(jobs).where(jobs.c.id == job_id, rows.running).values(cancel_requested=True).returning(jobs)
             ).first()
         )
+        if row is not None and undoable:
+            undos.note_canceled(connection, row, batch)
     return None if row is None else rows.job(row)
 
 
-def delete(database: Database, job_id: str) -> bool:
-    """Remove the row, whatever its state; a worker that runs it learns at its next heartbeat. False if unknown."""
+def delete(database: Database, job_id: str, *, undoable: bool = False, batch: str | None = None) -> bool:
+    """Remove the row, whatever its state; a worker that runs it learns at its next heartbeat. False if unknown.
+
+    undoable: see `undos`; batch: that is deleted with all its jobs."""
     with database.write() as connection:
-        history.forget(connection, [job_id])
+        if not (undoable and undos.keep_deleted(connection, job_id, batch)):
+            undos.forget(connection, [job_id])
+            history.forget(connection, [job_id])
         return connection.execute(sa.delete(jobs).where(jobs.c.id == job_id)).rowcount == 1
 
 
@@ -161,6 +169,6 @@ def oldest_wait(database: Database) -> float:
 
 
 def ids(database: Database) -> set[str]:
-    """Ids of all jobs."""
+    """Ids of all jobs, also of deleted ones that may come back."""
     with database.read() as connection:
-        return set(connection.scalars(sa.select(jobs.c.id)))
+        return {*connection.scalars(sa.select(jobs.c.id)), *undos.kept_ids(connection)}

@@ -89,7 +89,7 @@ class Box:
     def survey(self) -> Survey:
         """What this box can hold and why, with what it holds now."""
         try:
-            found = survey.take(self.config, self.planner, self.database)
+            found = survey.take(self.config, self.planner, self.database, leaving=self.lookout.leaving)
         except StenoboxError:  # the database is busy
             return self.remembered_survey()
         self.lookout.slots_fixed = found.fixed

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tasks import capacity, devices, machine, models, store
+from tasks import capacity, devices, machine, models, readiness, store
 from tasks.capacity import Limits, Load
 from tasks.config import Config
 from tasks.db import Database
 from tasks.devices import Devices
 from tasks.machine import Cpus, Memory
 from tasks.planner import Planner
+from tasks.readiness import Reason
 from tasks.slots import Plan
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
     """limits: in force; fixed: whether a person has said how many slots; plan: the arithmetic for the default model;
-    load: what the box holds, None when the database can't be asked; models: the plan of each model advice names."""
+    load: what the box holds, None when the database can't be asked; models: the plan of each model advice names; disk:
+    free bytes and all of them where the data folder is, None when it can't be asked; reasons: see `readiness.state`."""
 
     limits: Limits
     fixed: bool
@@ -28,11 +31,14 @@ class Survey:
     cpus: Cpus
     load: Load | None
     models: dict[str, Plan]
+    disk: tuple[int, int] | None
+    reasons: list[Reason]
 
     @property
     def next_free_seconds(self) -> int | None:
-        """Seconds until one more job would be taken, 0 when it would be now; None when nobody can tell."""
-        if self.load is None or self.limits.intake != "open":
+        """Seconds until one more job would be taken, 0 when it would be now; None when nobody can tell: while more
+        is in the way than the jobs that are there."""
+        if self.load is None or not readiness.takes([one for one in self.reasons if one.code != "queue_full"]):
             return None
         refusal = capacity.decide(self.limits, self.load, capacity.Request())
         return capacity.seconds_until_room(self.limits, self.load) if refusal else 0
@@ -75,18 +81,34 @@ class Survey:
         )
 
 
-def take(config: Config, planner: Planner, database: Database) -> Survey:
-    """Look now. Raises StenoboxError database_busy."""
-    limits = planner.limits()
-    return _survey(config, limits, planner.slots_are_fixed(), store.load(database), planner.plan)
+def take(config: Config, planner: Planner, database: Database, *, leaving: bool = False) -> Survey:
+    """Look now. leaving: whether this process was told to stop. Raises StenoboxError database_busy."""
+    limits, load = planner.limits(), store.load(database)
+    reasons = readiness.state(config, limits, load, leaving=leaving)
+    return _survey(config, limits, planner.slots_are_fixed(), load, planner.plan, reasons)
 
 
 def remember(config: Config, planner: Planner, limits: Limits, fixed: bool) -> Survey:
     """The same without the database: plans as last made, limits as last seen, no load. Never waits."""
-    return _survey(config, limits, fixed, None, planner.remembered)
+    return _survey(config, limits, fixed, None, planner.remembered, readiness.state(config, limits, None))
 
 
-def _survey(config: Config, limits: Limits, fixed: bool, load: Load | None, plan: Callable[[str], Plan]) -> Survey:
+def _disk(config: Config) -> tuple[int, int] | None:
+    try:
+        usage = shutil.disk_usage(config.data)
+    except OSError:
+        return None
+    return usage.free, usage.total
+
+
+def _survey(
+    config: Config,
+    limits: Limits,
+    fixed: bool,
+    load: Load | None,
+    plan: Callable[[str], Plan],
+    reasons: list[Reason],
+) -> Survey:
     return Survey(
         limits,
         fixed,
@@ -96,4 +118,6 @@ def _survey(config: Config, limits: Limits, fixed: bool, load: Load | None, plan
         machine.cpus(stated=config.cpus),
         load,
         {name: plan(name) for name in models.BY_SIZE},
+        _disk(config),
+        reasons,
     )

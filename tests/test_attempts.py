@@ -49,6 +49,12 @@ def test_a_claim_begins_a_try(database: Database, clock: Clock) -> None:  # noqa
     assert len(everything(database)) == 1
 
 
+def canceled(database: Database, token: str) -> Any:
+    """As a worker does it, once a person has asked."""
+    store.cancel(database, next(job.id for job in store.list_active(database)))
+    return store.cancel_if_owned(database, token, SEEN)
+
+
 ENDS: dict[str, tuple[Callable[[Database, str], Any], State, str | None, bool]] = {
     "completed": (
         lambda d, token: store.finish_if_owned(d, token, "r.json", 1.0, None, seen=SEEN),
@@ -62,7 +68,7 @@ ENDS: dict[str, tuple[Callable[[Database, str], Any], State, str | None, bool]] 
         "no_audio",
         False,
     ),
-    "canceled": (lambda d, token: store.cancel_if_owned(d, token, SEEN), State.CANCELED, "canceled", False),
+    "canceled": (lambda d, token: canceled(d, token), State.CANCELED, "canceled", False),
     "put back": (
         lambda d, token: store.requeue_if_owned(d, token, Cause("engine_ended", "A neighbour hung."), SEEN),
         State.QUEUED,

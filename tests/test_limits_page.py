@@ -18,6 +18,7 @@ from tasks.actions import Box
 from tasks.capacity import Load, Request, decide
 from tasks.config import Config
 from tasks.jobs import State
+from tasks.recovery import take_data_folder
 from tasks.store import Sample
 from webapp import plots
 
@@ -113,8 +114,8 @@ def test_high_memory_is_warned_of_with_advice(client: TestClient, behind: Box) -
     text = words(client.get("/limits").text)
     assert "% of the memory is in use" in text
     assert "Give this box more memory." in text
-    assert "Short of memory: nothing new starts" in text
-    assert "Short of memory: nothing new starts" in words(client.get("/").text)
+    assert "Short of memory. Nothing new starts" in text
+    assert "Short of memory. Nothing new starts" in words(client.get("/").text)
 
 
 def test_advice_is_taken_by_a_button(client: TestClient, behind: Box) -> None:
@@ -213,14 +214,15 @@ def test_the_new_default_model_is_chosen_on_the_front_page(client: TestClient) -
 
 @pytest.mark.parametrize(
     ("intake", "words_"),
-    [("paused", "Paused: nothing starts"), ("draining", "Draining: what is here is finished"), ("open", "Open:")],
+    [("paused", "Paused. Nothing starts"), ("draining", "Draining. What is here is finished"), ("open", "Open. ")],
 )
-def test_pause_drain_and_resume_are_said_in_words(client: TestClient, intake: str, words_: str) -> None:
-    client.post("/limits/intake", data={"intake": "paused"})
-    answer = client.post("/limits/intake", data={"intake": intake})
-    assert (answer.status_code, answer.headers["location"]) == (303, "/limits")
-    assert words_ in words(client.get("/limits").text)
-    assert (words_ in words(client.get("/").text)) == (intake != "open")
+def test_pause_drain_and_resume_are_said_in_words(client: TestClient, config: Config, intake: str, words_: str) -> None:
+    with take_data_folder(config, "worker"):
+        client.post("/limits/intake", data={"intake": "paused"})
+        answer = client.post("/limits/intake", data={"intake": intake})
+        assert (answer.status_code, answer.headers["location"]) == (303, "/limits")
+        assert words_ in words(client.get("/limits").text)
+        assert (words_ in words(client.get("/").text)) == (intake != "open")
 
 
 def test_a_wrong_state_is_refused(client: TestClient, behind: Box) -> None:

@@ -76,8 +76,11 @@ def render_index(*jobs: Job, **context: Any) -> str:
     }
     page: dict[str, Any] = {
         "limits": LIMITS,
-        "guard": "calm",
-        "disk": [],
+        "reasons": [],
+        "undos": [],
+        "same": False,
+        "is_used": bool(jobs),
+        "has_batches": False,
         "models": MODELS,
         "default_model": "demo",
         "languages": [("de", "German")],
@@ -89,7 +92,9 @@ def render_index(*jobs: Job, **context: Any) -> str:
 
 
 def render_job(job: Job, transcript: dict[str, Any] | None = None, tries: Sequence[Told] = ()) -> str:
-    return render("jobs/show.html", job=job, transcript=transcript, tries=tries, batch=None, submitter=None)
+    return render(
+        "jobs/show.html", job=job, transcript=transcript, tries=tries, batch=None, submitter=None, undos=[], reasons=[]
+    )
 
 
 class Markup(HTMLParser):
@@ -262,27 +267,13 @@ def test_a_full_box_says_so() -> None:
     assert "The box is full." in Markup(render_index(make_job(State.RUNNING), limits=limits)).text
 
 
-@pytest.mark.parametrize(
-    ("intake", "guard", "words"),
-    [
-        ("paused", "calm", "Paused: nothing starts and nothing new is taken."),
-        ("draining", "calm", "Draining: what is here is finished, and nothing new is taken."),
-        ("open", "hold", "Short of memory: nothing new starts or is taken until it has recovered."),
-        ("open", "unload", "an idle model leaves memory"),
-        ("open", "stop", "the newest job was put back in line"),
-    ],
-)
-def test_a_box_that_takes_nothing_says_why(intake: Any, guard: str, words: str) -> None:
-    limits = Limits(1, 1, 1, 1.0, intake=intake)
-    text = Markup(render_index(limits=limits, guard=guard)).text
-    assert words in " ".join(text.split())
+def test_a_box_that_takes_nothing_says_every_reason_why() -> None:
+    reasons = [Reason("disk_full", "Only 5 MB are free in <data>."), Reason("paused", "Nothing starts.")]
+    text = Markup(render_index(reasons=reasons)).text
+    assert "The disk is almost full. Only 5 MB are free in <data>." in text
+    assert text.index("5 MB") < text.index("Paused. Nothing starts.")
     assert "starts at once" not in text
-
-
-def test_a_disk_that_takes_nothing_says_why() -> None:
-    text = Markup(render_index(disk=[Reason("disk_full", "Only 5 MB are free in <data>.")])).text
-    assert "The disk: Only 5 MB are free in <data>." in " ".join(text.split())
-    assert "starts at once" not in text
+    assert "starts at once" in Markup(render_index()).text
 
 
 def test_there_is_no_queue_when_failing_fast() -> None:

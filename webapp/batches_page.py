@@ -12,7 +12,7 @@ from tasks.transcripts import FORMATS
 from webapp.api import box_of
 from webapp.batches_api import asked_state, zip_response
 from webapp.bodies import read_fields
-from webapp.pages import page_or_partial, see
+from webapp.pages import page_or_partial, reasons, see, undos
 from webapp.stories import tell_batches
 
 MOST_BATCHES = 100
@@ -27,6 +27,8 @@ def index(request: Request) -> Response:
     context = {
         "rows": tell_batches(box, found, box.list_active(), box.limits()),
         "submitters": box.submitters(),
+        "undos": undos(box),
+        "reasons": reasons(box, box.limits()),
         "total": store.count_batches(box.database, box.principal.owner),
     }
     return page_or_partial(request, "batches/index.html", "batches/_list.html", context, lambda: {})
@@ -42,6 +44,8 @@ def show(request: Request) -> Response:
         "formats": tuple(FORMATS),
         "submitter": box.submitters().get(batch.submitter),
         "submitters": {},  # all its jobs are that one's
+        "undos": undos(box),
+        "reasons": reasons(box, box.limits()),
     } | tell_batches(box, [batch], jobs, box.limits())[0]
     return page_or_partial(request, "batches/show.html", "batches/_batch.html", context, lambda: {})
 

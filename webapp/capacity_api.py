@@ -75,6 +75,11 @@ def survey_json(survey: Survey) -> shapes.Capacity:
             "warning": survey.cpus.warning,
             "bounds": _bounds(survey.cpus.bounds),
         },
+        "disk": survey.disk and {"free_bytes": survey.disk[0], "total_bytes": survey.disk[1]},
+        "state": {
+            "code": survey.reasons[0].code if survey.reasons else "open",
+            "reasons": [{"code": one.code, "message": one.message} for one in survey.reasons],
+        },
         "warnings": survey.warnings,
         "load": _load(load, survey.limits),
         "next_free_seconds": survey.next_free_seconds,

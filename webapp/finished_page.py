@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from tasks.actions import Box
 from webapp.api import box_of
-from webapp.pages import MOST_FINISHED, page_or_partial, see
+from webapp.pages import MOST_FINISHED, page_or_partial, see, undos
 
 PATH = "/jobs/finished"
 
@@ -30,6 +30,7 @@ def show(request: Request) -> Response:
         "older": jobs[-1].id if jobs and (more or newer) else None,
         "newer": jobs[0].id if jobs and cursor is not None and (more or not newer) else None,
         "submitters": box.submitters(),
+        "undos": undos(box),
     }
     return page_or_partial(request, "jobs/finished.html", "jobs/_finished.html", context, lambda: {})
 

@@ -46,6 +46,9 @@ FIELDS = {
     "keep_days": Field("The time to keep finished jobs", "days", whole=False),
     "keep_media_days": Field("The time to keep recordings", "days", whole=False),
 }
+SHOWN = ("slots", "queue_limit", "fail_fast", "model", "per_key", "max_bytes", "max_seconds", "download_slots",
+         "link_hosts", "keep_days", "keep_media_days", "reuse")  # fmt: skip
+"""Settings in the order of the form: who was refused finds the focus at the first that is wrong."""
 FOR_ZERO = {"per_key": "no limit", "keep_days": "for good", "keep_media_days": "as long as the job"}
 ABOVE_ZERO = ("max_bytes", "max_seconds")
 
@@ -195,7 +198,8 @@ def _form_context(box: Box, typed: dict[str, str], faults: dict[str, str]) -> di
         (change, _words(change.name, change.old), _words(change.name, change.new))
         for change in store.list_changes(box.database, CHANGES_SHOWN)
     ]
-    return {"form": form, "faults": faults, "models": choices, "changes": changes}
+    first = next((name for name in SHOWN if name in faults), "")
+    return {"form": form, "faults": faults, "first_fault": first, "models": choices, "changes": changes}
 
 
 def _words(name: str, value: Any) -> str:
@@ -223,6 +227,7 @@ def _now(box: Box) -> dict[str, Any]:
     return {
         "survey": survey,
         "limits": survey.limits,
+        "reasons": survey.reasons,
         "load": survey.load,
         "warnings": [(sentence, ()) for sentence in survey.warnings]
         + [(found.sentence, advice.steps(found.advice, survey.limits)) for found in guard.warnings(samples)],

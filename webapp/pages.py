@@ -13,11 +13,13 @@ from starlette.responses import RedirectResponse, Response
 
 from tasks import __version__, batches, models, readiness, store
 from tasks.actions import Box
+from tasks.capacity import Limits
 from tasks.chaining import submit_from_job
 from tasks.errors import StenoboxError
 from tasks.jobs import Job, JobKind, State
 from tasks.languages import NAMES
-from tasks.store import Batch
+from tasks.readiness import Reason
+from tasks.store import Batch, Undo
 from tasks.wishes import FIELDS
 from webapp.api import box_of, transcript_response
 from webapp.bodies import read_fields
@@ -35,30 +37,49 @@ _LANGUAGES = sorted(NAMES.items(), key=lambda item: item[1])
 
 def index(request: Request) -> Response:
     """GET /: the drop zone and the three groups of jobs; for htmx just the groups."""
-    context = _groups(request)
-    return page_or_partial(request, "jobs/index.html", "jobs/_list.html", context, lambda: _form_context(request))
+    moving, still = _groups(request)
+    return page_or_partial(
+        request, "jobs/index.html", "jobs/_list.html", moving, lambda: _form_context(request), still=still
+    )
 
 
-def _groups(request: Request) -> dict[str, Any]:
+def _groups(request: Request) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What moves while something runs, and what stands still until something finishes: by far the larger part."""
     box = box_of(request)
     active = box.list_active()
     limits = box.limits()
     found = _batches(box)
-    return {
+    moving = {
         "batches": tell_batches(box, found, active, limits),
         "batches_total": store.count_batches(box.database, box.principal.owner),
         "batch_names": {batch.id: batch.name for batch in found},
         "running": [job for job in active if job.state == State.RUNNING],
         "queued": [job for job in active if job.state == State.QUEUED],
         "receiving": [job for job in active if job.state == State.RECEIVING],
+        "limits": limits,
+        "reasons": reasons(box, limits),
+        "undos": undos(box),
+    }
+    still = {
         "finished": box.list_finished(MOST_FINISHED),
         "finished_total": box.count_finished(),
-        "limits": limits,
-        "guard": store.guard(box.database),
-        "disk": readiness.of_disk(box.config),
         "submitters": box.submitters(),
+        "is_used": bool(active or found),
+        "has_batches": bool(found),
         "has_sample": True,
     }
+    return moving, still
+
+
+def reasons(box: Box, limits: Limits) -> list[Reason]:
+    """The state of the box (see `readiness.state`)."""
+    return readiness.state(box.config, limits, box.load(), leaving=box.lookout.leaving)
+
+
+def undos(box: Box, *of: str) -> list[Undo]:
+    """What can be taken back; of: only these jobs or batches."""
+    found = store.list_undos(box.database, box.principal.owner)
+    return [one for one in found if not of or one.id in of]
 
 
 def _batches(box: Box) -> list[Batch]:
@@ -142,8 +163,9 @@ def submit_sample(request: Request) -> Response:
 
 def refused(request: Request, error: StenoboxError, typed: dict[str, str] | None = None) -> Response:
     """The front page with the refusal above it. typed: the form's fields, as far as they had come."""
-    context = _groups(request) | _form_context(request) | {"refusal": error, "typed": typed or {}}
-    context |= {"version": __version__, "ptag": tag(context)}
+    moving, still = _groups(request)
+    context = moving | still | _form_context(request) | {"refusal": error, "typed": typed or {}}
+    context |= {"version": __version__, "ptag": f"{tag(moving)}.{tag(still)}", "same": False}
     return templates.TemplateResponse(request, "jobs/index.html", context, error.kind.status, headers(error))
 
 
@@ -164,6 +186,8 @@ def show(request: Request) -> Response:
         "submitter": box.submitters().get(job.submitter),
         "transcript": transcript,
         "lost": lost,
+        "undos": undos(box, job.id),
+        "reasons": [] if job.finished or job.state == State.RUNNING else reasons(box, box.limits()),
         "tries": tell(job, store.list_attempts(box.database, job.id)),
     }
     return page_or_partial(request, "jobs/show.html", "jobs/_job.html", context, lambda: {})
@@ -222,16 +246,28 @@ def _act(request: Request, action: Any) -> Response:
     return see(f"/jobs/{job_id}")
 
 
-def page_or_partial(request: Request, page: str, region: str, context: dict[str, Any], rest: Any) -> Response:
-    """The whole page, or only its live region when htmx asks; 304 when that has not changed since it last did."""
-    current = tag(context)
-    context |= {"version": __version__, "ptag": current}
+def page_or_partial(
+    request: Request,
+    page: str,
+    region: str,
+    context: dict[str, Any],
+    rest: Any,
+    *,
+    still: dict[str, Any] | None = None,
+) -> Response:
+    """The whole page, or only its live region when htmx asks; 304 when that has not changed since it last did.
+
+    still: what belongs to the region, but is not sent again while it hasn't changed: `same` says so to the template.
+    """
+    seen, rarely = request.headers.get("hx-ptag", ""), tag(still or {})
+    current = f"{tag(context)}.{rarely}" if still else tag(context)
+    context |= (still or {}) | {"version": __version__, "ptag": current, "same": seen.endswith(f".{rarely}")}
     if "hx-request" not in request.headers:
         # Otherwise the back button may show the partial, or a list of an hour ago.
         return templates.TemplateResponse(
             request, page, context | rest(), headers={"Vary": "HX-Request", "Cache-Control": "no-store"}
         )
-    if request.headers.get("hx-ptag") == current:
+    if seen == current:
         return Response(status_code=304, headers={"HX-PTag": current})
     return templates.TemplateResponse(
         request, region, context, headers={"HX-PTag": current, "Vary": "HX-Request", "Cache-Control": "no-store"}

@@ -23,7 +23,7 @@ def reasons(box: Box) -> list[Reason]:
     if box.lookout.leaving:
         found.append(Reason("leaving", "The box is stopping."))
     if not worker_is_here(box.config):
-        found.append(Reason("no_worker", "No worker is running: what is accepted waits until one is."))
+        found.append(readiness.no_worker())
     return found + readiness.reasons(box.config, box.database)
 
 

@@ -105,6 +105,29 @@ class Fit(TypedDict):
     recommended: int
 
 
+class Disk(TypedDict):
+    """Where the data folder is."""
+
+    free_bytes: Count
+    total_bytes: Count
+
+
+class NotReady(TypedDict):
+    """One reason why not."""
+
+    code: str
+    message: str
+
+
+class BoxState(TypedDict):
+    """What every page says of the box as a whole."""
+
+    code: Annotated[str, Meta(description="`open`, or that of the first reason")]
+    reasons: Annotated[
+        list[NotReady], Meta(description="Why it takes or begins nothing now, the worst first; none while it is open")
+    ]
+
+
 class Capacity(TypedDict):
     """What the box can hold, why, and when the next place is free."""
 
@@ -114,6 +137,8 @@ class Capacity(TypedDict):
     devices: Devices
     memory: MemoryLimits
     cpus: CpuLimits
+    disk: Annotated[Disk | None, Meta(description="null when it can't be asked")]
+    state: BoxState
     warnings: Annotated[list[str], Meta(description="What a person should know, in sentences")]
     load: Annotated[BoxLoad | None, Meta(description="null while the database is busy")]
     next_free_seconds: Annotated[
@@ -157,13 +182,6 @@ class Health(TypedDict):
 
     status: Literal["ok"]
     version: str
-
-
-class NotReady(TypedDict):
-    """One reason why not."""
-
-    code: str
-    message: str
 
 
 class Readiness(TypedDict):

@@ -23,18 +23,64 @@ function localise() {
   }
 }
 
-// A list that is read out anew every second is unusable with a screen reader: only the end of a job is announced.
-const states = new Map();
+// A list that is read out anew every second is unusable with a screen reader. Only what a listener would ask for is
+// said, each once: the end of a job, what can be undone, why the box takes nothing, each quarter of a batch.
 const announcer = document.querySelector("#announcer");
+const SAID_SECONDS = 10;
+
+function tell(text) {
+  const line = document.createElement("p");
+  line.textContent = text.replace(/\s+/g, " ").trim();
+  announcer.append(line);
+  setTimeout(() => line.remove(), SAID_SECONDS * 1000);
+}
+
+const states = new Map();
+const ENDED = /completed|failed|canceled/;
+
+function tellEnds() {
+  const first = states.size === 0;
+  let older = false;
+  for (const row of document.querySelectorAll(".job")) {
+    const { state } = row.dataset;
+    const before = states.get(row.id);
+    states.set(row.id, state);
+    older ||= before !== undefined && row.closest("#group-finished") !== null;
+    // One that came and went between two polls stands above those that were here; below them, another made room for it.
+    const ended = before === undefined ? !first && !older && row.closest("#group-finished") : before !== state;
+    const undo = document.getElementById(row.id.replace("job-", "undone-"));
+    // The page of a batch tells its quarters instead, and a click's own words come with its Undo.
+    if (!ended || !ENDED.test(state) || row.closest(".batch-jobs") || (undo && state === "canceled")) continue;
+    tell(`${row.querySelector("bdi").textContent}: ${state}`);
+  }
+}
+
+const quarters = new Map();
+
+function tellQuarters() {
+  for (const words of document.querySelectorAll("[data-quarter]")) {
+    const before = quarters.get(words.id);
+    quarters.set(words.id, words.dataset.quarter);
+    if (before !== undefined && before !== words.dataset.quarter) tell(words.textContent);
+  }
+}
+
+let told = null;
+
+function tellNews() {
+  const news = new Map();
+  for (const reason of document.querySelectorAll("[data-reason]")) news.set(reason.id, reason.textContent);
+  for (const undo of document.querySelectorAll("[data-undo] .undo-words")) {
+    news.set(undo.parentElement.id, `${undo.textContent}. It can be undone for ten seconds.`);
+  }
+  for (const [id, text] of news) if (told && !told.has(id)) tell(text);
+  told = news;
+}
 
 function announce() {
-  for (const row of document.querySelectorAll(".job")) {
-    const before = states.get(row.id);
-    states.set(row.id, row.dataset.state);
-    if (before && before !== row.dataset.state && /completed|failed|canceled/.test(row.dataset.state)) {
-      put(announcer, `${row.querySelector("bdi").textContent}: ${row.dataset.state}`);
-    }
-  }
+  tellEnds();
+  tellQuarters();
+  tellNews();
 }
 
 function refresh() {
@@ -66,6 +112,41 @@ document.addEventListener("htmx:before:settle", refresh);
 setInterval(localise, 20_000);
 refresh();
 
+// What stands still comes as a mark in its place: the page keeps what it has.
+htmx.registerExtension("same", {
+  htmx_before_morph_node: (_, { newNode }) => !newNode.hasAttribute?.("data-same"),
+});
+
+// Nobody looks at a hidden tab, so it asks for nothing, unless it holds recordings that are to go once there is room.
+const POLLS = '[hx-trigger*="every"]';
+const holding = () => document.querySelector('.upload[data-kind="backoff"], .upload[data-kind="held"]') !== null;
+document.addEventListener("htmx:before:request", (event) => {
+  const { sourceElement } = event.detail.ctx;
+  if (document.hidden && sourceElement.matches(POLLS) && !holding()) event.preventDefault();
+});
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) for (const region of document.querySelectorAll(POLLS)) htmx.trigger(region, "refresh");
+});
+
+// Whoever came back from a change isn't told of it again by a reload.
+if (/[?&](saved|unloaded)=/.test(location.search)) history.replaceState(null, "", location.pathname);
+
+// The session is over. The page goes to the login and comes back, unless something would be lost by that.
+function loggedOut() {
+  const typed = (field) => field.type === "checkbox" || field.type === "radio" ? field.checked !== field.defaultChecked : field.value !== field.defaultValue;
+  const fields = document.querySelectorAll("main :is(input:not([type=hidden], [type=file]), textarea)");
+  const login = `/login?next=${encodeURIComponent(location.pathname + location.search)}`;
+  if (!document.querySelector("#uploads .upload") && ![...fields].some(typed)) return location.assign(login);
+  if (notice.dataset.from === "login") return;
+  notice.dataset.from = "login";
+  say("You were logged out. ");
+  const link = document.createElement("a");
+  link.href = "/login";
+  link.target = "_blank";
+  link.textContent = "Log in in a new tab";
+  notice.append(link, ": this page then goes on, with what is in it.");
+}
+
 document.addEventListener("htmx:error", () => {
   notice.dataset.from = "poll";
   say("The box can't be reached. This is what it last said; trying again…");
@@ -83,6 +164,7 @@ document.addEventListener("htmx:response:error", (event) => {
   const page = new DOMParser().parseFromString(text, "text/html");
   const sentence = page.querySelector("[data-message]")?.textContent;
   const poll = !sourceElement.matches("form");
+  if (response.status === 401) return loggedOut();
   notice.dataset.from = poll ? "poll" : "click";
   if (poll && response.status === 404) {
     // The job was deleted elsewhere: asking again can only give the same answer.
@@ -122,7 +204,7 @@ document.addEventListener("click", async (event) => {
   } catch {
     label.textContent = "Your browser refused";
   }
-  put(announcer, label.textContent);
+  tell(label.textContent);
   setTimeout(() => { label.textContent = "Copy text"; }, 2000);
 });
 

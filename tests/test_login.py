@@ -112,9 +112,20 @@ def test_a_person_is_led_to_the_login_and_back(client: TestClient, locked: Box, 
     assert log_in(client, next=path).headers["location"] == path
 
 
-def test_a_live_region_of_a_page_leads_the_page_to_the_login(client: TestClient, locked: Box) -> None:
+def test_a_live_region_is_refused_and_the_page_decides_whether_it_can_leave(client: TestClient, locked: Box) -> None:
     answer = client.get("/", headers=HTML | {"HX-Request": "true"})
-    assert (answer.status_code, answer.headers["HX-Redirect"]) == (401, "/login")
+    assert answer.status_code == 401
+    assert not {"HX-Redirect", "location"} & set(answer.headers)
+
+
+def test_the_login_says_why_it_is_there(client: TestClient, locked: Box) -> None:
+    assert "You were logged out" not in client.get("/login", headers=HTML).text
+    log_in(client)
+    locked.logins.set_password(PASSWORD, "test")
+    assert "You were logged out" in client.get("/login?next=/limits", headers=HTML).text
+    refused = client.post("/limits", data={"keep_days": "3"}, headers=HTML)
+    assert refused.status_code == 401
+    assert "reload this page" in refused.text
 
 
 def test_a_stranger_is_told_401_at_the_door_of_a_full_box(client: TestClient, locked: Box) -> None:

@@ -122,13 +122,19 @@ def unauthorized(key: str) -> StenoboxError:
 
 def _refuse(request: Request, refusal: StenoboxError) -> Response:
     """A page that a person wants to see becomes the login; everything else is told."""
+    if refusal.code == "unauthorized" and token_in(request) and request.method not in ("GET", "HEAD"):
+        refusal = StenoboxError(
+            "unauthorized",
+            "You were logged out. Log in in a new tab, then come back and reload this page: what you sent goes again.",
+        )
     answer = respond(request, refusal)
     if refusal.code != "unauthorized" or answer.headers["content-type"] == "application/json":
         return answer
-    if "hx-request" in request.headers:  # the page around it goes there
-        answer.headers["HX-Redirect"] = "/login"
-        return answer
-    if request.method in ("GET", "HEAD") and "text/html" in request.headers.get("accept", ""):
+    if (
+        "hx-request" not in request.headers
+        and request.method in ("GET", "HEAD")
+        and "text/html" in request.headers.get("accept", "")
+    ):
         here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         return RedirectResponse("/login" if here == "/" else f"/login?next={quote(here, safe='/')}", 303)
     return answer

@@ -23,7 +23,19 @@ def show_login(request: Request) -> Response:
     following = local(request.query_params.get("next", ""))
     if not logins.password_is_set() and not logins.closed():
         return RedirectResponse(following, 303)  # there is nothing to log in to
-    return _page(request, "doors/login.html", following=following, password_is_set=logins.password_is_set())
+    return _page(
+        request,
+        "doors/login.html",
+        following=following,
+        password_is_set=logins.password_is_set(),
+        ended=_has_ended(request),
+    )
+
+
+def _has_ended(request: Request) -> bool:
+    """Whether this browser was logged in, and no longer is: by its time, a changed password or another browser."""
+    token = token_in(request)
+    return bool(token) and logins_of(request).session(token) is None
 
 
 async def log_in(request: Request) -> Response:
@@ -38,7 +50,7 @@ def _log_in(request: Request, fields: dict[str, str]) -> Response:
         token = logins.log_in(fields.get("password", ""), address_of(request), agent_of(request), token_in(request))
     except StenoboxError as error:
         known = logins.password_is_set()
-        return _page(request, "doors/login.html", error=error, following=following, password_is_set=known)
+        return _page(request, "doors/login.html", error=error, following=following, password_is_set=known, ended=False)
     return enter(request, token, following)
 
 

@@ -60,7 +60,8 @@ def listen(page: Page) -> None:
         """() => {
           window.said = [];
           const note = (all) => all.flatMap((one) => [...one.addedNodes]).forEach((node) => said.push(node.textContent));
-          new MutationObserver(note).observe(document.querySelector("#announcer"), { childList: true });
+          const said_in = document.querySelector("#announcer");
+          new MutationObserver(note).observe(said_in, { childList: true });
         }"""
     )
 

@@ -59,7 +59,7 @@ def listen(page: Page) -> None:
     page.evaluate(
         """() => {
           window.said = [];
-          const note = (all) => all.flatMap((one) => [...one.addedNodes]).forEach((node) => said.push(node.textContent));
+          const note = (all) => all.flatMap((one) => [...one.addedNodes]).forEach((node) => said.push(node.innerText));
           const said_in = document.querySelector("#announcer");
           new MutationObserver(note).observe(said_in, { childList: true });
         }"""

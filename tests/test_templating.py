@@ -93,7 +93,15 @@ def render_index(*jobs: Job, **context: Any) -> str:
 
 def render_job(job: Job, transcript: dict[str, Any] | None = None, tries: Sequence[Told] = ()) -> str:
     return render(
-        "jobs/show.html", job=job, transcript=transcript, tries=tries, batch=None, submitter=None, undos=[], reasons=[]
+        "jobs/show.html",
+        job=job,
+        transcript=transcript,
+        tries=tries,
+        batch=None,
+        submitter=None,
+        lost=None,
+        undos=[],
+        reasons=[],
     )
 
 

@@ -270,11 +270,8 @@ class Box:
         return store.count_finished(self.database, self.principal.owner)
 
     def cancel(self, job_id: str, *, undoable: bool = False, batch: str | None = None) -> Job:
-        """Stop a job that waits or runs. A running one becomes canceled within seconds.
-
-        undoable: it may be taken back for a while (see `undo`); batch: that all of is canceled.
-        Raises StenoboxError not_found or wrong_state.
-        """
+        """Stop a job that waits or runs. A running one becomes canceled within seconds. undoable: it may be taken back
+        for a while (see `undo`); batch: that all of is canceled. Raises StenoboxError not_found or wrong_state."""
         job = store.cancel(self.database, self.get(job_id).id, undoable=undoable, batch=batch)
         if job is None:
             raise _wrong_state(self.get(job_id), "canceled")
@@ -312,10 +309,7 @@ class Box:
 
     def undo(self, what: str) -> list[Job]:
         """Take back what was canceled or deleted: a job, or a batch. Raises StenoboxError wrong_state."""
-        jobs = self.undos.take_back(what, self.principal.owner)
-        for job in jobs:
-            if job.state == State.QUEUED:
-                (self.queue.fetch if job.needs_download else self.queue.wake)(job.id)
+        jobs = self.undos.take_back(what, self.principal.owner, self.queue)
         self.lookout.forget()
         return jobs
 

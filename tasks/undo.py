@@ -13,7 +13,8 @@ from tasks import media, store
 from tasks.config import Config
 from tasks.db import Database
 from tasks.errors import StenoboxError
-from tasks.jobs import Job
+from tasks.jobs import Job, State
+from tasks.queue import Queue
 from tasks.store import Mark
 
 logger = logging.getLogger(__name__)
@@ -48,10 +49,13 @@ class Undos:
         if not marks:
             self._settled = noted
 
-    def take_back(self, what: str, owner: str | None) -> list[Job]:
-        """The jobs that were put back. Raises StenoboxError wrong_state."""
+    def take_back(self, what: str, owner: str | None, queue: Queue) -> list[Job]:
+        """The jobs that were put back; whoever works on them is woken. Raises StenoboxError wrong_state."""
         found = store.undo(self._database, what, owner)
         if found is None:
             raise StenoboxError("wrong_state", "It is too late to undo this: that can be done for ten seconds.")
         logger.info("%s: a person took back what was done to it", what)
+        for job in found:
+            if job.state == State.QUEUED:
+                (queue.fetch if job.needs_download else queue.wake)(job.id)
         return found

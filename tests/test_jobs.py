@@ -63,7 +63,7 @@ def job_in(database: Database, state: State) -> tuple[str, str]:
         case State.FAILED:
             store.fail_if_owned(database, attempt.token, "undecodable", "No.")
         case State.CANCELED:
-            store.cancel_if_owned(database, attempt.token)
+            cancel_and_obey(database, job_id, attempt.token)
     return job_id, attempt.token
 
 
@@ -80,6 +80,12 @@ def crash_for_good(database: Database, job_id: str, token: str) -> None:
     with database.write() as connection:
         connection.execute(sa.update(jobs).where(jobs.c.token == token).values(crashes=MAX_CRASHES - 1))
     store.requeue_crashed_if_owned(database, token, "engine_crashed", "Died.")
+
+
+def cancel_and_obey(database: Database, job_id: str, token: str) -> None:
+    if row(database, job_id)["state"] == State.RUNNING:
+        store.cancel(database, job_id)
+        store.cancel_if_owned(database, token)
 
 
 def cancel_and_rescue(database: Database, job_id: str, token: str) -> None:
@@ -108,7 +114,7 @@ MOVES: dict[State, dict[str, Move]] = {
     },
     State.CANCELED: {
         "cancel": lambda d, i, _t: store.cancel(d, i),
-        "cancel_if_owned": lambda d, _i, t: store.cancel_if_owned(d, t),
+        "cancel_if_owned": cancel_and_obey,
         "rescue of a job that is to be canceled": cancel_and_rescue,
     },
 }

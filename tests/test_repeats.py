@@ -113,6 +113,7 @@ def test_a_repeat_of_a_finished_job_is_that_job(client: TestClient, state: State
     elif state == State.FAILED:
         store.fail_if_owned(box.database, attempt.token, "no_audio", "There is no sound in it.")
     else:
+        store.cancel(box.database, job_id)
         store.cancel_if_owned(box.database, attempt.token)
     again = send(client, "one").json()
     assert (again["id"], again["state"]) == (job_id, state)

@@ -269,6 +269,7 @@ def test_a_worker_that_can_not_write_an_outcome_waits_and_writes_it(box: Box, mo
     put_job(box, State.QUEUED)
     attempt = store.claim_next(box.database, box.planner.first(), "a worker", 60)
     assert attempt is not None
+    store.cancel(box.database, attempt.job.id)
 
     def refuse(connection: Any, _record: object) -> None:
         connection.execute("PRAGMA query_only=ON")

@@ -486,6 +486,7 @@ def back_in_line(database: Database, job_id: str, token: str) -> None:
 
 
 def canceled(database: Database, job_id: str, token: str) -> None:
+    store.cancel(database, job_id)
     store.cancel_if_owned(database, token)
 
 

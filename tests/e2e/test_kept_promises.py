@@ -124,7 +124,8 @@ def test_all_of_a_batch_comes_back(still: Live, visit: Visit, scripts: bool) -> 
     page.get_by_role("button", name="Really delete").click()
     page.wait_for_url(still.url + "/")
     page.get_by_role("button", name="Undo Interviews").click()
-    expect(page.get_by_role("link", name="Interviews").first).to_be_visible()
+    if scripts:  # else it leads to the batch's page
+        expect(page.get_by_role("link", name="Interviews").first).to_be_visible()
     assert still.states() == ["queued"] * 3
 
 
@@ -158,7 +159,7 @@ def test_a_hidden_tab_asks_for_nothing_and_at_once_when_it_is_shown(still: Live,
     [job] = put_in_batch(still, "Interviews", 1)
     page = visit(still.url + where.format(job=job.id, batch=job.batch))
     asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    page.on("request", lambda request: "/static/" not in request.url and asked.append(request.url))
     page.evaluate(HIDE, True)
     page.wait_for_timeout(4500 if where != "/limits" else 11_000)  # polls that must not come
     assert asked == []

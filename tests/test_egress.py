@@ -289,10 +289,13 @@ found = [name(call) for call in (
 
 def test_a_public_address_is_still_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
     # Nothing is sent: the dial is checked before the kernel is asked, and this one would go on.
+    told: list[str] = []
     with socket.socket() as one:
-        egress._check_dial(Rules(), one, ("93.184.216.34", 443))
+        egress._check_dial(Rules(), told.append, one, ("93.184.216.34", 443))
+        assert told == []
         with pytest.raises(ConnectionRefusedError):
-            egress._check_dial(Rules(), one, ("93.184.216.34", 8443))
+            egress._check_dial(Rules(), told.append, one, ("93.184.216.34", 8443))
+    assert told == ["93.184.216.34:8443"]
 
 
 # One httpx client behind them

@@ -298,8 +298,8 @@ class TestRefusals:
         error = refusal(config, TINY)
         assert error.code == "model_missing"
         assert error.message == (
-            "The model tiny isn't on this box and couldn't be downloaded: there is no network, or http://127.0.0.1:9 "
-            "can't be reached. To add it by hand, put the config.json, model.bin, tokenizer.json, vocabulary.* of "
+            "The model tiny isn't on this box and couldn't be downloaded. The reason: there is no network, or "
+            "http://127.0.0.1:9 can't be reached. To add it by hand, put the config.json, model.bin, tokenizer.json, vocabulary.* of "
             f"https://huggingface.co/{REPO}/tree/{COMMIT} into {config.models / 'tiny'}."
         )
 

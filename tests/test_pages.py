@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from tasks import media, models, store
 from tasks.actions import Box
 from tasks.config import Config
 from tasks.errors import StenoboxError
-from tasks.jobs import Job, State
+from tasks.jobs import Job, Stage, State
 
 HOSTILE = "\"><script>alert(1)<!--' onerror=alert(1) {{7*7}} %s.mp3"
 HTMX = {"HX-Request": "true"}
@@ -74,6 +75,29 @@ def test_the_front_page_shows_a_job_of_every_state_in_its_group(client: TestClie
     for words in ("There is no sound in it.", "Next to start", "Receiving", "Canceled", "Completed"):
         assert words in seen
     assert set(Markup(page.text).values("a", "href")) >= {f"/jobs/{job.id}" for job in jobs.values()}
+
+
+def test_a_poll_sends_what_moves_and_the_finished_only_when_one_more_is_there(client: TestClient, behind: Box) -> None:
+    for number in range(50):
+        put_job(behind, State.CANCELED, f"a recording with a name of the usual length {number}.mp3")
+    put_job(behind, State.QUEUED, "moving.mp3")
+    attempt = store.claim_next(behind.database, behind.planner.first(), "a worker", 3600)
+    assert attempt is not None
+    seen = re.search('id="jobs"[^>]*hx-ptag="([^"]*)"', client.get("/").text)
+    assert seen is not None
+    tag = seen[1]
+    for step in range(3):
+        store.renew_if_owned(behind.database, [(attempt.token, Stage.TRANSCRIBE, step / 10 + 0.1, 1.0)], 3600)
+        answer = client.get("/", headers=HTMX | {"HX-PTag": tag, "Accept-Encoding": "gzip"})
+        assert answer.headers["content-encoding"] == "gzip"
+        heads = sum(len(name) + len(value) + 4 for name, value in answer.headers.raw)
+        sent = heads + len(gzip.compress(answer.content, 5))
+        assert answer.status_code == 200
+        assert sent <= 5000
+        tag = answer.headers["HX-PTag"]
+    assert client.get("/", headers=HTMX | {"HX-PTag": tag}).status_code == 304
+    put_job(behind, State.CANCELED, "one more.mp3")
+    assert "one more.mp3" in client.get("/", headers=HTMX | {"HX-PTag": tag}).text
 
 
 def test_the_front_page_lists_the_newest_fifty_and_counts_the_rest(client: TestClient, behind: Box) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from web_support import LOST, client_of
 
-from tasks import store
+from tasks import causes, store
 from tasks.actions import Box
 from tasks.jobs import MAX_CRASHES, Job, Params, Stage, State
 from tasks.store import Cause, Seen
-from webapp.stories import MOST_TOLD, Told, tell
+from webapp.stories import MOST_TOLD, Told, in_short, tell
 
 GIB = 2**30
 OOM = "The engine ran out of memory while transcribing, and the system ended it."
@@ -152,6 +152,7 @@ def test_the_page_and_the_api_tell_the_same(box: Box) -> None:
         "peak_bytes": 5 * GIB,
         "batch": 4,
         "worker": "worker",
+        "crash": None,
     }
     assert first == expected
     assert (second["number"], second["outcome"], second["cause"], second["charged"]) == (2, "completed", None, False)
@@ -173,3 +174,37 @@ def test_crashes_that_are_charged_end_a_job(box: Box) -> None:
     charged = [record.charged for record in store.list_attempts(box.database, job_id)]
     assert charged == [True] * MAX_CRASHES
     assert box.get(job_id).crashes == MAX_CRASHES
+
+
+def short(box: Box, job_id: str) -> str:
+    return in_short(box.get(job_id), store.list_attempts(box.database, job_id))
+
+
+def test_what_was_nobodys_fault_and_ended_well_is_one_line(box: Box) -> None:
+    job_id = queued(box)
+    claim(box)
+    store.requeue_all_running(box.database)
+    assert short(box, job_id) == "It goes on in a moment: Stenobox was restarted once."
+    claim(box)
+    store.requeue_all_running(box.database)
+    token = claim(box)
+    assert short(box, job_id) == "This is try 3: Stenobox was restarted twice."
+    store.requeue_if_owned(box.database, token, causes.PRESSURE)
+    complete(box)
+    assert short(box, job_id) == "It took 4 tries: Stenobox was restarted twice and memory was short once."
+
+
+def test_a_story_with_a_crash_or_a_bad_end_stays_whole(box: Box) -> None:
+    job_id = queued(box)
+    token = claim(box)
+    store.requeue_crashed_if_owned(box.database, token, "killed", "The engine was killed.")
+    assert short(box, job_id) == ""
+    store.fail_if_owned(box.database, claim(box), "no_audio", "There is no sound in it.")
+    assert short(box, job_id) == ""
+
+
+def test_a_job_that_went_well_at_once_has_no_line(box: Box) -> None:
+    job_id = queued(box)
+    assert short(box, job_id) == ""
+    complete(box)
+    assert short(box, job_id) == ""

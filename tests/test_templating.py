@@ -92,17 +92,15 @@ def render_index(*jobs: Job, **context: Any) -> str:
 
 
 def render_job(job: Job, transcript: dict[str, Any] | None = None, tries: Sequence[Told] = ()) -> str:
-    return render(
-        "jobs/show.html",
-        job=job,
-        transcript=transcript,
-        tries=tries,
-        batch=None,
-        submitter=None,
-        lost=None,
-        undos=[],
-        reasons=[],
-    )
+    region: dict[str, Any] = {
+        "batch": None,
+        "submitter": None,
+        "lost": None,
+        "undos": [],
+        "reasons": [],
+        "in_short": "",
+    }
+    return render("jobs/show.html", job=job, transcript=transcript, tries=tries, **region)
 
 
 class Markup(HTMLParser):
@@ -320,3 +318,31 @@ def test_templates_hold_nothing_that_the_csp_refuses() -> None:
         for script in re.findall(r"<script\b[^>]*>.*?</script>", source, re.S):
             waits = "" if "vendor/htmx-" in script else ' (defer|type="module")'  # see base.html
             assert re.fullmatch(rf'<script src="[^"]*"{waits}></script>', script), path
+
+
+MISSING = (
+    "The model small isn't on this box and couldn't be downloaded. The reason: https://huggingface.co answered 503. "
+    "To add it by hand, put it into /srv/box/models/small. Then try again."
+)
+
+
+def test_paths_and_addresses_are_for_who_runs_the_box() -> None:
+    first = "The model small isn't on this box and couldn't be downloaded."
+    assert templating.first_sentence(MISSING) == first
+    assert templating.for_everybody(MISSING) == f"{first} Then try again."
+    assert templating.first_sentence("Only 3 MB are free in /data/box. Delete some jobs.") == "Delete some jobs."
+    assert templating.first_sentence("A model/aligner and 3/4 of it, 1.5 GB. More.") == (
+        "A model/aligner and 3/4 of it, 1.5 GB."
+    )
+    assert templating.first_sentence("/only/a/path") == ""
+
+
+def test_trying_again_is_what_the_eye_meets_only_where_it_may_help() -> None:
+    for code, quiet in (("no_audio", True), ("model_missing", False)):
+        job = make_job(State.FAILED, error=Failure(code, MISSING, not quiet))
+        page = Markup(render_index(job))
+        [button] = [attrs for tag, attrs in page.tags if attrs.get("id") == f"retry-{job.id}"]
+        assert ("button-quiet" in (button["class"] or "")) == quiet
+        assert "couldn't be downloaded." in page.text
+        assert "/srv" not in page.text
+        assert "/srv" not in Markup(render_job(job)).text  # nobody is known to run the box here

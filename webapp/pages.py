@@ -24,7 +24,7 @@ from tasks.wishes import FIELDS
 from webapp.api import box_of, transcript_response
 from webapp.bodies import read_fields
 from webapp.errors import headers
-from webapp.stories import tell, tell_batches
+from webapp.stories import in_short, tell, tell_batches
 from webapp.submitters import asker_of, submitter_of
 from webapp.templating import templates, when
 from webapp.uploads import read_form
@@ -180,6 +180,7 @@ def show(request: Request) -> Response:
         except StenoboxError as error:  # its file is gone or damaged: the page says so instead of failing
             lost = error.message if error.code == "transcript_damaged" else ""
     batch = None if job.batch is None else store.get_batch(box.database, job.batch)
+    tries = store.list_attempts(box.database, job.id)
     context = {
         "batch": batch and {"id": batch.id, "name": batch.name},
         "job": job,
@@ -188,7 +189,8 @@ def show(request: Request) -> Response:
         "lost": lost,
         "undos": undos(box, job.id),
         "reasons": [] if job.finished or job.state == State.RUNNING else reasons(box, box.limits()),
-        "tries": tell(job, store.list_attempts(box.database, job.id)),
+        "tries": tell(job, tries),
+        "in_short": in_short(job, tries),
     }
     return page_or_partial(request, "jobs/show.html", "jobs/_job.html", context, lambda: {})
 

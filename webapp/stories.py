@@ -5,16 +5,18 @@ And how far batches are."""
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from tasks import batches
+from tasks import batches, store
 from tasks.actions import Box
 from tasks.capacity import Limits
 from tasks.jobs import Job, Stage, State
 from tasks.store import AttemptRecord, Batch
+from tasks.store.history import LOST
 
 MOST_TOLD = 8
 """A box that is restarted often puts a long job back as often."""
@@ -39,6 +41,34 @@ def tell(job: Job, tries: Sequence[AttemptRecord]) -> list[Told]:
     if not tries or (len(tries) == 1 and tries[0].outcome in (None, State.COMPLETED, State.CANCELED)):
         return []
     return [_told(job, one, after) for one, after in pairwise([*tries, None]) if one][-MOST_TOLD:]
+
+
+def in_short(job: Job, tries: Sequence[AttemptRecord]) -> str:
+    """One line instead of the story, where a person has nothing to do about it: the job didn't fail, and no try ended
+    by a crash. "" otherwise."""
+    early = [one for one in tries if one.outcome not in (None, State.COMPLETED)]
+    if not early or job.state in (State.FAILED, State.CANCELED) or any(one.charged for one in tries):
+        return ""
+    counted = Counter(_WHAT.get(one.cause or "", "it ended early") for one in early)
+    what = " and ".join(f"{words} {_times(count)}" for words, count in counted.items())
+    if job.state == State.COMPLETED:
+        return f"It took {len(tries)} tries: {what}." if len(tries) > 1 else ""
+    return f"This is try {len(tries)}: {what}." if job.state == State.RUNNING else f"It goes on in a moment: {what}."
+
+
+_WHAT = {
+    LOST: "Stenobox was restarted",
+    store.INTERRUPTED.code: "Stenobox was restarted",
+    "canceled": "it was stopped by hand",
+    "memory_pressure": "memory was short",
+    "engine_ended": "another recording broke the engine",
+    "disk_full": "the disk was full",
+    "storage_failing": "the disk took no files",
+}
+
+
+def _times(count: int) -> str:
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
 def _told(job: Job, one: AttemptRecord, after: AttemptRecord | None) -> Told:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache, lru_cache
@@ -121,6 +122,20 @@ def form(name: str) -> str:
     return FORMS[name].title
 
 
+_SENTENCE = re.compile(r"(?<=[.!?])\s+(?=\S)")
+_OF_THE_SERVER = re.compile(r"(?<![\w/])/[\w.-]+/|https?://|[A-Z]:\\\\")
+
+
+def for_everybody(message: str) -> str:
+    """A message without the sentences that name a path or an address: those are for who runs the box."""
+    return " ".join(one for one in _SENTENCE.split(message) if not _OF_THE_SERVER.search(one))
+
+
+def first_sentence(message: str) -> str:
+    """What a row has room for: the first sentence of those for everybody; "" when there is none."""
+    return _SENTENCE.split(for_everybody(message))[0]
+
+
 def language_name(code: str) -> str:
     """A language code's English name, or the code itself if it has none here."""
     return languages.NAMES.get(code, code)
@@ -174,6 +189,8 @@ def _made() -> Jinja2Templates:
         iso,
         when,
         language_name,
+        for_everybody,
+        first_sentence,
         host,
         sound,
         form,

@@ -133,7 +133,7 @@ def _download(config: Config, what: Model | Aligner, partial: Path, on_progress:
         raise StenoboxError(
             "disk_full",
             f"There isn't enough room for the model {what.key}: it needs {_megabytes(total + _SPARE)} with some to "
-            f"spare, and {config.models} has {_megabytes(free)} left. Free some space and try again.",
+            f"spare. {config.models} has {_megabytes(free)} left. Free some space and try again.",
         )
     with watched(partial, total, on_progress, lambda: on_stall(_stalled(config, what))) as receiving:
         # Smallest first: a repository that turns out wrong is found out before the gigabytes.
@@ -213,10 +213,12 @@ def _explain(config: Config, what: Model | Aligner, error: OSError) -> StenoboxE
         return missing(config, what, f"there is no network, or {host} can't be reached")
     if refusal := disk.refusal(error):
         if refusal.code == "disk_full":
-            return StenoboxError("disk_full", f"The disk of {config.models} is full. Free some space and try again.")
+            return StenoboxError(
+                "disk_full", f"The disk of this box is full. Free some space in {config.models} and try again."
+            )
         return StenoboxError(
             refusal.code,
-            f"The model {what.key} can't be put into {config.models} ({error.strerror}). Look at the disk of this box.",
+            f"The model {what.key} can't be saved on this box. {config.models} says: {error.strerror}.",
         )
     return missing(config, what, f"{error}")
 
@@ -232,7 +234,7 @@ def _stalled(config: Config, what: Model | Aligner) -> Stalled:
 def missing(config: Config, what: Model | Aligner, reason: str) -> StenoboxError:
     """Why it isn't there, and how to add it without a network."""
     names = "config.json, model.bin, tokenizer.json, vocabulary.*" if isinstance(what, Model) else "files"
-    sentence = f"The model {what.key} isn't on this box and couldn't be downloaded: {reason}."
+    sentence = f"The model {what.key} isn't on this box and couldn't be downloaded. The reason: {reason}."
     if what.repo is not None:
         tree = f"https://huggingface.co/{what.repo}/tree/{what.revision or 'main'}"
         sentence += f" To add it by hand, put the {names} of {tree} into {place(config, what)}."

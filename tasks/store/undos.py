@@ -32,7 +32,7 @@ _undo = undos.c
 _single = _undo.batch.is_(None) | (_undo.batch == _undo.id)
 """What was acted on by itself: a job, or a batch, but not the jobs that went with it."""
 
-UNDONE = Cause("interrupted", "A person stopped it, and took that back.")
+UNDONE = Cause("canceled", "A person stopped it, and took that back.")
 
 
 class Action(StrEnum):

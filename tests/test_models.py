@@ -299,8 +299,8 @@ class TestRefusals:
         assert error.code == "model_missing"
         assert error.message == (
             "The model tiny isn't on this box and couldn't be downloaded. The reason: there is no network, or "
-            "http://127.0.0.1:9 can't be reached. To add it by hand, put the config.json, model.bin, tokenizer.json, vocabulary.* of "
-            f"https://huggingface.co/{REPO}/tree/{COMMIT} into {config.models / 'tiny'}."
+            "http://127.0.0.1:9 can't be reached. To add it by hand, put the config.json, model.bin, tokenizer.json, "
+            f"vocabulary.* of https://huggingface.co/{REPO}/tree/{COMMIT} into {config.models / 'tiny'}."
         )
 
     def test_hub_that_fails_in_the_middle(self, config: Config, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -178,6 +178,14 @@ def model(config: Config) -> Iterator[Finding]:
         yield Finding(OK, "model", f"{name} is here")
 
 
+def closed_models(config: Config) -> Iterator[Finding]:
+    for path in models.closed(config):
+        yield Finding(
+            FAIL, "models", f"{path} can't be read by this user, so it counts as not there.",
+            f"chmod -R a+rX {path}, or give it to the user that runs Stenobox",
+        )  # fmt: skip
+
+
 def processes(config: Config) -> Iterator[Finding]:
     runs = {name: _is_locked(config.data / f"{name}.lock") for name in ("web", "worker")}
     if not any(runs.values()):
@@ -265,5 +273,6 @@ def checks(password: str = "") -> tuple[Check, ...]:
         exposure.live_keys,
         exposure.secrets,
         model,
+        closed_models,
         processes,
     )

@@ -463,8 +463,22 @@ def test_models_are_listed_with_what_is_here(run: Callable[..., Any], monkeypatc
 
 
 def test_a_model_that_is_here_is_not_downloaded_again(run: Callable[..., Any]) -> None:
-    said = run("models", "demo")
+    said = run("models", "demo", "--languages", "")
     assert (said.status, said.out) == (0, f"{models.DEMO_FOLDER / 'whisper'}\n")
+    said = run("models", "demo")  # with what finds word times
+    assert said.out == f"{models.DEMO_FOLDER / 'whisper'}\n{models.DEMO_FOLDER / 'aligner'}\n"
+
+
+@pytest.mark.parametrize(
+    ("languages", "sentence"),
+    [("en,qq", "There is no language 'qq'"), ("en, fr", "does not know French"), ("auto", "Nothing finds the times")],
+)
+def test_word_times_that_cannot_be_had_are_said_before_anything_is_downloaded(
+    run: Callable[..., Any], languages: str, sentence: str
+) -> None:
+    said = run("models", "demo", "--languages", languages)
+    assert said.status == 1
+    assert sentence in said.err
 
 
 def test_a_model_nobody_knows_is_refused_with_the_names_there_are(run: Callable[..., Any]) -> None:

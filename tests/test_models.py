@@ -590,3 +590,58 @@ def test_a_checkout_that_others_may_write_still_aligns(
     answer = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "['Ja.', 'Nein.']"
     assert {path.stat().st_mode & 0o077 for path in (folder, *folder.rglob("*"))} == {0}
+
+
+# What this user may not read
+
+CLOSED = """
+import sys
+from pathlib import Path
+from starlette.testclient import TestClient
+from tasks import doctor, models
+from tasks.config import Config
+from tasks.errors import StenoboxError
+from webapp.app import create_app
+config = Config(data=Path(sys.argv[1]), model="tiny")
+tiny, aligner = models.CATALOGUE["tiny"], models.ALIGNERS["en"]
+assert not models.ready(config, tiny) and not models.ready(config, aligner)
+assert "mine" not in [model.name for model in models.available(config)]
+for what in (tiny, aligner):
+    try:
+        models.fetch(config, what)
+    except StenoboxError as error:
+        assert error.code == "model_missing" and "chmod -R a+rX" in error.message, error.message
+    else:
+        raise AssertionError("it was fetched")
+found = [finding.message for finding in doctor.closed_models(config)]
+assert [message.partition(" ")[0].rpartition("/")[2] for message in found] == ["mine", "tiny", "en"], found
+with TestClient(create_app(config), base_url="http://localhost") as client:
+    for path in ("/", "/limits", "/api/v1/capacity", "/readyz"):
+        assert client.get(path, headers={"Accept": "text/html"}).status_code in (200, 503), path
+    assert client.get("/").status_code == 200
+"""
+
+
+@pytest.mark.parametrize("closed", ["folder", "files"])
+def test_a_model_that_this_user_may_not_read_is_as_good_as_not_there(config: Config, closed: str) -> None:
+    places = [
+        shutil.copytree(WHISPER, config.models / "tiny"),
+        shutil.copytree(WHISPER, config.models / "mine"),
+        shutil.copytree(models.DEMO_FOLDER / "aligner", config.models / "aligners" / "en"),
+    ]
+    root = os.geteuid() == 0
+    for place in places:
+        for path in [place] if closed == "folder" else place.iterdir():
+            path.chmod(0o700 if root else 0o000)
+            if root:
+                os.chown(path, 10001, 10001)
+    # A root without these two rights is a user like any other.
+    ordinary = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search", "--inh-caps=-all", "--"] if root else []
+    if root and not shutil.which("setpriv"):
+        pytest.skip("needs setpriv")
+    done = subprocess.run(
+        [*ordinary, sys.executable, "-c", CLOSED, str(config.data)], capture_output=True, text=True, cwd=ROOT
+    )
+    for place in places:
+        place.chmod(0o700)
+    assert done.returncode == 0, done.stderr

@@ -114,6 +114,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--format", default="txt", help="txt, srt, vtt, csv or json (default: txt)")
     command = add("models", models, "List the models, or download one.")
     command.add_argument("download", nargs="?", metavar="NAME", help="model to download")
+    command.add_argument(
+        "--languages", default="en", metavar="CODES",
+        help="with it what finds the times of words in these languages, such as en,de (default: en)",
+    )  # fmt: skip
     command = add("backup", backup, "Write the box to one file. It may run meanwhile.")
     command.add_argument("file", type=Path, metavar="FILE", help="a tar file, for example box.tar")
     command.add_argument("--media", action="store_true", help="with the recordings of finished jobs too")
@@ -221,7 +225,7 @@ def models(config: Config, options: argparse.Namespace) -> int:
     from webapp.offline import download_model, list_models
 
     if options.download:
-        print(download_model(config, options.download))
+        print(*download_model(config, options.download, options.languages), sep="\n")
     else:
         print(list_models(config), end="")
     return 0

@@ -13,6 +13,7 @@ from tasks.decode import decode
 from tasks.engine.engines import Engines
 from tasks.errors import StenoboxError
 from tasks.jobs import Stage
+from tasks.models import Aligner, Model
 from tasks.pipeline import engine_spec
 from tasks.planner import Planner
 from tasks.scratch import Scratch
@@ -79,13 +80,23 @@ def list_models(config: Config) -> str:
     return "".join(lines)
 
 
-def download_model(config: Config, name: str) -> Path:
-    """Download a model unless it is here. Returns its folder. Raises StenoboxError."""
+def download_model(config: Config, name: str, languages: str) -> list[Path]:
+    """Download a model, and what finds the times of its words in these languages (codes with commas), unless they are
+    here. Returns their folders. Raises StenoboxError."""
     model = models.find(config, name)
+    wanted: list[Model | Aligner] = [model]
+    for code in filter(None, (code.strip() for code in languages.split(","))):
+        language = check_transcription(config, name, code).language or ""
+        if (aligner := models.aligner(config, model, language)) is None:
+            raise StenoboxError("unknown_language", f"Nothing finds the times of single words in {code!r}.")
+        wanted.append(aligner)
     prepare_data_folder(config)
-    folder = models.fetch(config, model, on_progress=lambda done, total: _progress(f"downloading {name}", done, total))
+    folders = []
+    for what in wanted:
+        told = f"downloading {what.key}"
+        folders.append(models.fetch(config, what, lambda done, total, told=told: _progress(told, done, total)))  # type: ignore[misc]
     _progress("", 0, 0)
-    return folder
+    return folders
 
 
 def _progress(what: str, done: float, total: float) -> None:

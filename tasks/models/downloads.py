@@ -20,7 +20,7 @@ from tasks import disk
 from tasks.config import Config
 from tasks.errors import StenoboxError
 from tasks.models.catalogue import Aligner, Model
-from tasks.models.library import PARTIAL, folder, place
+from tasks.models.library import PARTIAL, closed, folder, place
 from tasks.models.transfer import OnProgress, size, watched
 
 if TYPE_CHECKING:
@@ -80,6 +80,8 @@ def download(
         raise missing(config, what, "it isn't one that can be downloaded")
     report = on_progress or (lambda done, total: None)
     target = place(config, what)
+    if target in closed(config):
+        raise missing(config, what, f"{target} is there and can't be read by this user (chmod -R a+rX {target})")
     partial = target.with_name(target.name + PARTIAL)
     about = what.megabytes * 1_000_000
     try:

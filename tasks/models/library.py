@@ -8,6 +8,7 @@ A folder is either complete or has another name (`….partial`), so presence mea
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -65,11 +66,37 @@ def aligner(config: Config, model: Model, language: str) -> Aligner | None:
 def folder(config: Config, what: Model | Aligner) -> Path | None:
     """Where its files are, or None when it isn't on this box."""
     path = place(config, what)
-    if isinstance(what, Model):
-        complete = (path / "model.bin").is_file()
-    else:
-        complete = any((path / name).is_file() for name in _WEIGHTS)
-    return path if complete and (path / "config.json").is_file() else None
+    weights = ("model.bin",) if isinstance(what, Model) else _WEIGHTS
+    complete = any(_is_readable(path / name) for name in weights)
+    return path if complete and _is_readable(path / "config.json") else None
+
+
+def _is_readable(path: Path) -> bool:
+    """Whether it is a file of which something can be had: what this user may not read is as good as not there."""
+    return os.access(path, os.R_OK) and path.is_file()
+
+
+def closed(config: Config) -> list[Path]:
+    """What lies in the folder of models and can't be read by this user: a model that root has put there."""
+    found = []
+    for folder in (config.models, config.models / "aligners"):
+        try:
+            entries = sorted(folder.iterdir())
+        except FileNotFoundError:
+            continue
+        except PermissionError:
+            found.append(folder)
+            continue
+        models = (entry for entry in entries if entry.name != "aligners" and not entry.name.startswith("."))
+        found += [entry for entry in models if _is_closed(entry)]
+    return found
+
+
+def _is_closed(entry: Path) -> bool:
+    try:
+        return entry.is_dir() and not all(os.access(path, os.R_OK) for path in (entry, *entry.iterdir()))
+    except PermissionError:
+        return True
 
 
 def ready(config: Config, what: Model | Aligner) -> bool:

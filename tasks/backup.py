@@ -20,9 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from pysqlite3 import dbapi2 as sqlite
-
-from tasks import __version__, media
+from tasks import __version__, media, sqlite
 from tasks.config import Config
 from tasks.db import SCHEMA, open_database, prepare_data_folder
 from tasks.errors import CommandError
@@ -72,7 +70,7 @@ def backup(config: Config, target: Path, *, recordings: bool = False) -> Content
     except OSError as error:
         part.unlink(missing_ok=True)
         raise BackupError(f"{target} can't be written: {error.strerror}. Free some space or name another.") from error
-    except sqlite.Error as error:
+    except sqlite.driver.Error as error:
         raise BackupError(f"{config.jobs_db} can't be read: {error}. `stenobox doctor` says more.") from error
     return contents
 
@@ -208,7 +206,7 @@ def _as_sentences(file: Path) -> Iterator[None]:
         yield
     except tarfile.TarError as error:
         raise BackupError(f"{file} is not a whole backup of Stenobox: {error}.") from error
-    except sqlite.Error as error:
+    except sqlite.driver.Error as error:
         raise BackupError(f"The database in {file} can't be read: {error}. Take an earlier backup.") from error
     except OSError as error:
         raise BackupError(f"{file} can't be restored: {error.strerror}.") from error

@@ -1,4 +1,4 @@
-"""The jobs database: one SQLite file in WAL mode, opened so that a commit is on disk when it returns."""
+"""The jobs database: one SQLite file, opened so that a commit is on disk when it returns (see `sqlite` for how)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from pysqlite3 import dbapi2 as sqlite
 from sqlalchemy import event
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DatabaseError, OperationalError
 
-from tasks import disk
+from tasks import disk, sqlite
 from tasks.config import Config
 from tasks.errors import StenoboxError
 
@@ -188,20 +187,19 @@ class SchemaError(Exception):
     """The database can't be used by this version; the sentence says why and what to do."""
 
 
-def check_sqlite_version(version: tuple[int, ...] = sqlite.sqlite_version_info) -> None:
-    """Refuse a SQLite whose WAL can corrupt a database used from two processes.
-
-    Fixed in 3.51.3, 3.50.7 and 3.44.6 (https://sqlite.org/wal.html, "WAL-reset bug").
-    """
-    if not (version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)):
+def check_sqlite_version() -> None:
+    """Refuse a SQLite that doesn't know the statements used here. Raises SchemaError."""
+    if sqlite.driver.sqlite_version_info < sqlite.OLDEST:
+        oldest = ".".join(map(str, sqlite.OLDEST[:2]))
         raise SchemaError(
-            f"SQLite {'.'.join(map(str, version))} can corrupt a database that two processes use. "
-            "Install pysqlite3 0.6.1 or newer, which carries a fixed one."
+            f"SQLite {sqlite.driver.sqlite_version} is too old: {oldest} is the oldest that will do. "
+            "Install pysqlite3, which carries a newer one, or use a newer Python."
         )
 
 
 class Database:
-    """A pool of connections to one file. Reads go on while one write is under way; writes take turns."""
+    """A pool of connections to one file. Reads go on while one write is under way (with a rollback journal but for its
+    last moment, and it waits for them to end); writes take turns."""
 
     def __init__(self, path: Path, *, busy_seconds: float | None = None) -> None:
         """busy_seconds: how long others' locks are waited out, BUSY_SECONDS unless given."""
@@ -210,7 +208,7 @@ class Database:
         self._path = path
         self.engine = sa.create_engine(
             sa.URL.create("sqlite", database=str(path)),  # not a string: a folder's name may hold "?" or "%"
-            module=sqlite,
+            module=sqlite.driver,
             connect_args={"timeout": busy_seconds, "check_same_thread": False},
             hide_parameters=True,  # an error's text goes into the log; what people sent does not
             pool_size=POOL_SIZE,
@@ -273,7 +271,7 @@ class Database:
 
 def _prepare(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves
-    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute(f"PRAGMA journal_mode={sqlite.journal}")
     connection.execute("PRAGMA synchronous=FULL")
 
 

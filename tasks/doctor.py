@@ -16,9 +16,8 @@ from functools import partial, update_wrapper
 from pathlib import Path
 
 import psutil
-from pysqlite3 import dbapi2 as sqlite
 
-from tasks import __version__, arrivals, devices, exposure, machine, models, readiness
+from tasks import __version__, arrivals, devices, exposure, machine, models, readiness, sqlite
 from tasks.capacity import SPARE_BYTES
 from tasks.config import Config
 from tasks.db import SCHEMA, Database, SchemaError, check_sqlite_version
@@ -49,7 +48,13 @@ def versions(_: Config) -> Iterator[Finding]:
     yield Finding(OK, "version", f"Stenobox {__version__} on Python {python}")
     try:
         check_sqlite_version()
-        yield Finding(OK, "sqlite", f"SQLite {sqlite.sqlite_version}")
+        journal = ""
+        if sqlite.journal == sqlite.ROLLBACK:
+            journal = (
+                ", with a rollback journal: this version's write-ahead log is not safe when two processes use a "
+                "database. Nothing is lost by it but some speed"
+            )
+        yield Finding(OK, "sqlite", f"SQLite {sqlite.driver.sqlite_version} ({sqlite.driver.__name__}){journal}")
     except SchemaError as error:
         yield Finding(FAIL, "sqlite", str(error), "Install Stenobox again with its dependencies.")
     for name in ("torch", "whisperx", "ctranslate2", "av"):  # looked for, not imported: that takes 10 s and 900 MB
@@ -129,7 +134,7 @@ def database(config: Config) -> Iterator[Finding]:
         (version,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
         (newest,) = connection.execute("SELECT max(created_at) FROM jobs").fetchone()
         (count,) = connection.execute("SELECT count(*) FROM jobs").fetchone()
-    except sqlite.Error as error:
+    except sqlite.driver.Error as error:
         found, version, newest, count = str(error), SCHEMA, None, 0
     finally:
         connection.close()

@@ -18,8 +18,8 @@ from huey.api import Huey
 from huey.registry import Message
 from huey.serializer import Serializer
 from huey.storage import SqliteStorage
-from pysqlite3 import dbapi2 as sqlite
 
+from tasks import sqlite
 from tasks.jobs import is_id
 
 logger = logging.getLogger(__name__)
@@ -28,10 +28,10 @@ TASKS = ("run_job", "warm_engine", "unload_engine", "fetch_link")
 
 
 class Storage(SqliteStorage):  # type: ignore[misc]
-    """Huey's own storage on a SQLite that doesn't corrupt WAL files (see `db.check_sqlite_version`)."""
+    """Huey's own storage, on the SQLite and with the journal that the box uses (see `sqlite`)."""
 
-    integrity_error = sqlite.IntegrityError
-    operational_error = sqlite.OperationalError
+    integrity_error = property(lambda _: sqlite.driver.IntegrityError)
+    operational_error = property(lambda _: sqlite.driver.OperationalError)
 
     def _create_connection(self) -> Any:
         connection = sqlite.connect(self.filename, timeout=self._timeout, check_same_thread=False, isolation_level=None)
@@ -99,7 +99,7 @@ class Queue:
     def _send(self, task: Any, job_id: str) -> None:
         try:
             task(job_id)
-        except (sqlite.Error, OSError):
+        except (sqlite.driver.Error, OSError):
             logger.warning("the queue file took no message for job %s; the worker will find it", job_id, exc_info=True)
 
 
@@ -113,14 +113,15 @@ def _open(path: Path) -> Huey:
             results=False,
             strict_fifo=True,
             cache_mb=0,
+            journal_mode=sqlite.journal.lower(),
         )
 
     try:
         return huey()
-    except sqlite.DatabaseError as error:
-        if isinstance(error, sqlite.OperationalError):
+    except sqlite.driver.DatabaseError as error:
+        if isinstance(error, sqlite.driver.OperationalError):
             raise
         logger.warning("the queue file %s is damaged (%s); starting a new one", path, error)
-        for suffix in ("", "-wal", "-shm"):
+        for suffix in ("", "-wal", "-shm", "-journal"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         return huey()

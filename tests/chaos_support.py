@@ -22,11 +22,11 @@ import httpx
 import media_files
 import numpy as np
 import psutil
-from pysqlite3 import dbapi2 as sqlite
 from support import Served, serve, wait_until
 
 from tasks import media
 from tasks.jobs import FINISHED, is_id
+from tasks.sqlite import driver as sqlite
 
 LONG = os.environ.get("CHAOS") == "long"
 ROUNDS = 20 if LONG else 1

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
-from support import Served, migrate_by_copy, serve
+from support import Served, migrate_by_copy, serve, without_pysqlite3
 from web_support import client_of
 
+from tasks import sqlite
 from tasks.actions import Box
 from tasks.config import Config
 from tasks.db import Database, open_database
@@ -49,6 +51,20 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 def config(tmp_path: Path) -> Config:
     """A configuration with a data folder of its own and room for one running and two waiting jobs."""
     return Config(data=tmp_path / "data", slots=1, queue_limit=2, lease=5, grace=5, engine_idle=60)
+
+
+@pytest.fixture(params=[sqlite.WAL, sqlite.ROLLBACK])
+def journal(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """Both ways to keep the databases: with the SQLite that was chosen here, and with Python's own and a rollback
+    journal, as where only an older one is to be had; there in processes that a test starts, too. For whole files:
+    `pytestmark = pytest.mark.usefixtures("journal")`."""
+    if request.param == sqlite.ROLLBACK:
+        monkeypatch.setattr(sqlite, "driver", importlib.import_module("sqlite3"))
+        monkeypatch.setattr(sqlite, "journal", sqlite.ROLLBACK)
+        monkeypatch.setenv("PYTHONPATH", str(without_pysqlite3(tmp_path_factory.mktemp("path"))))
+    return str(request.param)
 
 
 @pytest.fixture

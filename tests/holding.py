@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from pysqlite3 import dbapi2 as sqlite
 from support import wait_until
+
+from tasks.sqlite import driver as sqlite
 
 BEATS = 3
 """Heartbeats after which the row tells all that an engine had said before it was stopped."""

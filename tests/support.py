@@ -68,6 +68,13 @@ def migrate_by_copy(config: Config) -> None:
         config.jobs_db.write_bytes(migrated())
 
 
+def without_pysqlite3(folder: Path) -> Path:
+    """A folder for PYTHONPATH: processes find a machine without pysqlite3, as on ARM64 Linux."""
+    (folder / "pysqlite3").mkdir(parents=True)
+    (folder / "pysqlite3" / "__init__.py").write_text("raise ImportError('there is no wheel for this machine')\n")
+    return folder
+
+
 @dataclass
 class Served:
     """A running `stenobox serve`."""

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from pysqlite3 import dbapi2 as sqlite
 from support import wait_until
 from web_support import TRANSCRIPT, put_every_state, put_job
 
@@ -26,6 +25,7 @@ from tasks.decode import forms
 from tasks.jobs import Job, JobKind, Params, State
 from tasks.queue import Queue
 from tasks.recovery import AlreadyRunning, rescue, take_data_folder
+from tasks.sqlite import driver as sqlite
 
 
 @pytest.fixture

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,21 +20,21 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config as Alembic
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from pysqlite3 import dbapi2 as sqlite
 
-from tasks import db
+from tasks import db, sqlite
 from tasks.config import Config
 from tasks.db import (
     SCHEMA,
     Database,
     SchemaError,
-    check_sqlite_version,
     metadata,
     open_database,
     prepare_data_folder,
     settings,
 )
 from tasks.errors import StenoboxError
+
+pytestmark = pytest.mark.usefixtures("journal")
 
 
 def put_setting(database: Database, name: str, value: Any = 1) -> None:
@@ -47,7 +49,7 @@ def names(database: Database) -> list[str]:
 
 def open_outside(path: Path) -> Any:
     """A connection as another process would have it."""
-    return sqlite.connect(path, isolation_level=None)
+    return sqlite.connect(path, isolation_level=None, timeout=1)
 
 
 @contextmanager
@@ -72,30 +74,75 @@ def impatient(config: Config, database: Database) -> Iterator[Database]:
 # Which SQLite
 
 
+def installed(monkeypatch: pytest.MonkeyPatch, **versions: tuple[int, ...]) -> None:
+    """Drivers of these versions, and no others."""
+    for name, version in versions.items():
+        module = ModuleType(name)
+        vars(module)["sqlite_version_info"] = version
+        monkeypatch.setitem(sys.modules, name, module)
+
+
 @pytest.mark.parametrize(
     "version",
     [(3, 44, 6), (3, 44, 9), (3, 50, 7), (3, 50, 20), (3, 51, 3), (3, 51, 10), (3, 53, 4), (4, 0, 0)],
 )
-def test_a_sqlite_with_the_wal_fix_is_taken(version: tuple[int, ...]) -> None:
-    check_sqlite_version(version)
+def test_a_sqlite_with_the_wal_fix_writes_ahead(monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...]) -> None:
+    installed(monkeypatch, one=(3, 46, 1), other=version)
+    module, mode = sqlite.choose(("missing_module", "one", "other"))
+    assert (module.__name__, mode) == ("other", "WAL")
 
 
 @pytest.mark.parametrize(
     "version",
-    [(3, 7, 0), (3, 40, 1), (3, 44, 5), (3, 45, 0), (3, 46, 1), (3, 50, 6), (3, 51, 0), (3, 51, 2)],
+    [(3, 37, 0), (3, 40, 1), (3, 44, 5), (3, 45, 0), (3, 46, 1), (3, 50, 6), (3, 51, 0), (3, 51, 2)],
 )
-def test_a_sqlite_that_can_corrupt_a_database_is_refused(version: tuple[int, ...]) -> None:
-    with pytest.raises(SchemaError, match=r"SQLite \d+\.\d+\.\d+ can corrupt .* Install pysqlite3 0\.6\.1"):
-        check_sqlite_version(version)
+def test_a_sqlite_that_can_corrupt_a_database_rolls_back(
+    monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...]
+) -> None:
+    installed(monkeypatch, one=version, other=(3, 36, 0))
+    module, mode = sqlite.choose(("missing_module", "other", "one"))
+    assert (module.__name__, mode) == ("one", "TRUNCATE")
 
 
-def test_the_installed_sqlite_is_checked_before_a_file_is_opened(
+def test_the_first_one_without_the_fault_is_taken_and_the_next_not_even_imported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    installed(monkeypatch, one=(3, 51, 3), other=(3, 53, 4))
+    assert sqlite.choose(("one", "other"))[0].__name__ == "one"
+    assert sqlite.choose(("one", "import_would_fail.for_sure"))[0].__name__ == "one"
+
+
+def test_a_sqlite_that_is_too_old_is_refused_before_a_file_is_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(check_sqlite_version, "__defaults__", ((3, 40, 1),))
-    with pytest.raises(SchemaError, match=r"SQLite 3\.40\.1"):
+    old = SimpleNamespace(sqlite_version_info=(3, 34, 1), sqlite_version="3.34.1")
+    monkeypatch.setattr(sqlite, "driver", old)
+    with pytest.raises(SchemaError, match=r"SQLite 3\.34\.1 is too old: 3\.35 .* Install pysqlite3"):
         Database(tmp_path / "jobs.db")
     assert not (tmp_path / "jobs.db").exists()
+
+
+def test_nothing_but_one_module_knows_which_sqlite_it_is() -> None:
+    root = Path(__file__).parent.parent
+    files = [path for folder in ("tasks", "webapp") for path in (root / folder).rglob("*.py")]
+    names = {path.name for path in files if re.search(r"^\s*(from|import) p?y?sqlite3", path.read_text(), re.MULTILINE)}
+    assert names == set()
+
+
+@pytest.mark.parametrize(("before", "after"), [("WAL", "TRUNCATE"), ("TRUNCATE", "WAL")])
+def test_a_database_that_was_kept_the_other_way_is_taken_over(
+    config: Config, monkeypatch: pytest.MonkeyPatch, before: str, after: str
+) -> None:
+    for mode in (before, after):
+        monkeypatch.setattr(sqlite, "journal", mode)
+        database = open_database(config)
+        put_setting(database, mode)
+        with database.read() as connection:
+            assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == mode.lower()
+        found = names(database)
+        database.close()
+    assert found == sorted([before, after])
+    assert not (config.data / "jobs.db-wal").exists()
 
 
 # The schema
@@ -237,7 +284,7 @@ def test_a_new_database_is_not_touched_while_another_process_prepares_it(config:
     assert config.jobs_db.exists()
 
 
-def test_what_is_written_is_closed_to_other_users(config: Config) -> None:
+def test_what_is_written_is_closed_to_other_users(config: Config, journal: str) -> None:
     before = os.umask(0o077)  # as the command line sets it
     try:
         database = open_database(config)
@@ -247,7 +294,8 @@ def test_what_is_written_is_closed_to_other_users(config: Config) -> None:
     finally:
         os.umask(before)
     folders = {"data": 0o700, "media": 0o700, "models": 0o700}
-    files = dict.fromkeys(["jobs.db", "jobs.db-wal", "jobs.db-shm", "migrate.lock"], 0o600)
+    beside = ["jobs.db-wal", "jobs.db-shm"] if journal == "WAL" else ["jobs.db-journal"]
+    files = dict.fromkeys(["jobs.db", *beside, "migrate.lock"], 0o600)
     assert modes == folders | files
 
 
@@ -273,9 +321,9 @@ def test_a_data_folder_that_was_there_is_closed_unless_all_may_write_it(
 # Reading and writing
 
 
-def test_a_commit_is_on_disk_when_it_returns(database: Database) -> None:
+def test_a_commit_is_on_disk_when_it_returns(database: Database, journal: str) -> None:
     with database.read() as connection:
-        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == journal.lower()
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
 
 
@@ -311,13 +359,43 @@ def test_reads_go_on_while_another_process_writes_and_see_what_was_before(
     assert names(impatient) == []
 
 
-def test_a_read_sees_one_snapshot(database: Database) -> None:
+def test_a_read_sees_one_snapshot(database: Database, impatient: Database, journal: str) -> None:
     with database.read() as connection:
         count = sa.select(sa.func.count()).select_from(settings)
         assert connection.scalar(count) == 0
-        put_setting(database, "slots")
+        if journal == "WAL":
+            put_setting(database, "slots")
+        else:  # the write waits for the read, and for no longer than it may
+            with pytest.raises(StenoboxError, match="busy"):
+                put_setting(impatient, "slots")
         assert connection.scalar(count) == 0
+    if journal != "WAL":
+        put_setting(impatient, "slots")
     assert names(database) == ["slots"]
+
+
+def test_a_write_waits_for_reads_that_end_and_reads_for_a_write_that_ends(config: Config, database: Database) -> None:
+    other = Database(config.jobs_db)
+    stop, errors = threading.Event(), []
+
+    def read() -> None:
+        while not stop.is_set():
+            try:
+                names(other)
+            except StenoboxError as error:
+                errors.append(error)
+
+    readers = [threading.Thread(target=read) for _ in range(4)]
+    for reader in readers:
+        reader.start()
+    for number in range(20):
+        put_setting(database, f"{number:02}")
+    stop.set()
+    for reader in readers:
+        reader.join()
+    assert errors == []
+    assert len(names(other)) == 20
+    other.close()
 
 
 def test_a_lock_held_by_another_process_is_a_busy_database(config: Config, impatient: Database) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from pysqlite3 import dbapi2 as sqlite
 from support import change_limit, wait_until
 from test_jobs import ROOMY, SOURCE, claim, queued, row
 
@@ -23,6 +22,7 @@ from tasks.heartbeat import RECONCILE_SECONDS, Heartbeat
 from tasks.jobs import JobKind, Params, Stage, State
 from tasks.queue import Queue
 from tasks.running import Reason, Stopped
+from tasks.sqlite import driver as sqlite
 
 TWO = Limits(slots=2, queue_limit=10, max_bytes=10**9, max_seconds=3600)
 

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from support import BUSY_SECONDS, free_port, wait_until
 
+from tasks import sqlite
 from tasks.config import Config
 from tasks.db import open_database
 from webapp import light
@@ -82,7 +83,7 @@ def test_what_stood_in_is_gone_afterwards(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.delitem(sys.modules, name, raising=False)
     with light.imports():
         assert vars(sys.modules["uvicorn.main"])["run"] is None
-        assert sys.modules["sqlite3"].__name__ == "pysqlite3.dbapi2"
+        assert sys.modules["sqlite3"] is sqlite.driver
     assert not {"uvicorn.main", "sqlite3"} & sys.modules.keys()
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from pysqlite3 import dbapi2 as sqlite
 from starlette.testclient import TestClient
 from web_support import FORM, client_of, file_part
 
@@ -15,6 +14,7 @@ from tasks.actions import Box
 from tasks.config import Config
 from tasks.errors import StenoboxError
 from tasks.recovery import take_data_folder, worker_is_here
+from tasks.sqlite import driver as sqlite
 
 
 @pytest.fixture

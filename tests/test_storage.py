@@ -29,7 +29,7 @@ from webapp import app
 
 HOLD = """
 import sys
-from pysqlite3 import dbapi2 as sqlite
+from tasks.sqlite import driver as sqlite
 connection = sqlite.connect(sys.argv[1], isolation_level=None)
 connection.execute("BEGIN IMMEDIATE")
 print("held", flush=True)

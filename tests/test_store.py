@@ -21,6 +21,8 @@ from tasks.db import Database, settings
 from tasks.errors import StenoboxError
 from tasks.jobs import MAX_CRASHES, Failure, Params, Source, Stage, State, is_id
 
+pytestmark = pytest.mark.usefixtures("journal")
+
 ALONE = Limits(slots=1, queue_limit=100, max_bytes=10**9, max_seconds=3600)
 
 

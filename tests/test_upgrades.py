@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import pytest
-from pysqlite3 import dbapi2 as sqlite
 
 from tasks import __version__, batches, store
 from tasks.actions import Box
@@ -15,6 +14,7 @@ from tasks.config import Config
 from tasks.db import SCHEMA, open_database, prepare_data_folder, schema
 from tasks.jobs import FINISHED, State
 from tasks.queue import Queue
+from tasks.sqlite import driver as sqlite
 
 KEPT = sorted((Path(__file__).parent / "data" / "databases").glob("*.sql"))
 ROOT = Path(__file__).parent.parent

@@ -19,7 +19,6 @@ import media_files
 import psutil
 import pytest
 from holding import held, row
-from pysqlite3 import dbapi2 as sqlite
 from support import SAMPLES, TRUTH, Served, serve, wait_until
 
 from tasks import media
@@ -29,6 +28,7 @@ from tasks.db import open_database
 from tasks.heartbeat import RECONCILE_SECONDS
 from tasks.jobs import Params
 from tasks.queue import Queue
+from tasks.sqlite import driver as sqlite
 from webapp import cli
 
 pytestmark = pytest.mark.long

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
-from pysqlite3 import dbapi2
+from tasks import sqlite
 
 
 @contextmanager
@@ -19,7 +19,7 @@ def imports() -> Iterator[None]:
         # For those who take from Huey's queue; with multiprocessing, 0.4 MB.
         "huey.consumer": _module("huey.consumer", Consumer=None),
         # Huey's default, which `tasks.queue` replaces: a second SQLite, 1 MB.
-        "sqlite3": dbapi2,
+        "sqlite3": sqlite.driver,
     }
     given = {name: module for name, module in stand_ins.items() if sys.modules.setdefault(name, module) is module}
     try:

@@ -412,7 +412,7 @@ def check_image(container: Container, port: int) -> None:
         job = client.post("/api/v1/transcriptions", files={"file": file}, data={"language": "en"}).json()
         wait_until(lambda: client.get(f"/api/v1/jobs/{job['id']}").json()["state"] in ("completed", "failed"))
         told = client.get(f"/api/v1/jobs/{job['id']}").json()
-        assert (told["state"], told["model"]) == ("completed", "tiny"), told["error"]
+        assert (told["state"], told["params"]["model"]) == ("completed", "tiny"), told["error"]
         words = client.get(f"/api/v1/jobs/{job['id']}/transcript").json()["segments"][0]["words"]
         assert words[0]["start"] is not None  # the aligner came with it
         file.seek(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -78,4 +79,34 @@ def test_files_the_readme_links_to_exist() -> None:
 
 def test_no_address_is_pinned() -> None:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    assert [line for line in lines if not re.fullmatch(r"#.*|[A-Za-z0-9._-]+==[A-Za-z0-9._+!]+", line)] == []
+    pinned = r"#.*|[A-Za-z0-9._-]+==[A-Za-z0-9._+!]+(; [a-z_]+ .*)?"
+    assert [line for line in lines if not re.fullmatch(pinned, line)] == []
+
+
+@pytest.mark.parametrize(
+    ("platform", "drivers"),
+    [
+        ("x86_64-manylinux_2_31", {"pysqlite3"}),
+        ("aarch64-manylinux_2_31", set()),  # Python's own SQLite, see `tasks.sqlite`
+        ("aarch64-apple-darwin", {"pysqlite3"}),
+    ],
+)
+@pytest.mark.parametrize("python", ["3.11", "3.13"])
+def test_every_platform_of_the_readme_can_install_it_without_a_compiler(
+    platform: str, drivers: set[str], python: str
+) -> None:
+    uv = shutil.which("uv")
+    if uv is None:
+        pytest.skip("uv resolves for other platforms")
+    command = [
+        uv, "pip", "compile", "-q", "--no-header", "--no-annotate", "--only-binary", ":all:", "-c", "constraints.txt",
+        "--python", sys.executable, "--python-version", python, "--python-platform", platform, "pyproject.toml",
+    ]  # fmt: skip
+    environment = {**os.environ, "MACOSX_DEPLOYMENT_TARGET": "14.0"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+    if "error sending request" in done.stderr or "Failed to fetch" in done.stderr:
+        pytest.skip(f"no package index: {done.stderr[-200:]}")
+    assert done.returncode == 0, done.stderr
+    names = {line.partition("==")[0] for line in done.stdout.splitlines()}
+    assert {"torch", "whisperx", "av"} <= names
+    assert names & {"pysqlite3"} == drivers

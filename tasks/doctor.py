@@ -8,7 +8,6 @@ import http.client
 import importlib.metadata
 import importlib.util
 import os
-import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -219,16 +218,16 @@ def _is_locked(path: Path) -> bool:
 
 
 def _port(config: Config) -> Iterator[Finding]:
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((config.host, config.port))
-        except OSError as error:
-            advice = "Stop what listens there, or choose another by STENOBOX_PORT."
-            yield Finding(FAIL, "port", f"{config.host}:{config.port} can't be used: {error.strerror}", advice)
+    places = [("port", f"{config.host}:{config.port}", config.host, config.port, "STENOBOX_PORT")]
+    if config.metrics:
+        host, _, port = config.metrics.rpartition(":")
+        places.append(("metrics", config.metrics, host.strip("[]"), int(port), "STENOBOX_METRICS"))
+    for check, where, host, number, variable in places:
+        if why := exposure.port_fault(host, number):
+            advice = f"Stop what listens there, or choose another by {variable}."
+            yield Finding(FAIL, check, f"{where} can't be used: {why}.", advice)
         else:
-            yield Finding(OK, "port", f"{config.host}:{config.port} is free")
+            yield Finding(OK, check, f"{where} is free")
 
 
 def _web(config: Config) -> Finding:

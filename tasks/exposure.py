@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -45,6 +47,20 @@ def _doors(config: Config) -> _Doors | None:
         database.close()
 
 
+def port_fault(host: str, port: int) -> str:
+    """Why nothing can listen there, "" when it can."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        return "something else listens there" if error.errno == errno.EADDRINUSE else str(error.strerror)
+    except OverflowError:
+        return "there is no such port"
+    return ""
+
+
 def reach(config: Config) -> Iterator[Finding]:
     """Who can reach the box, by which names, and through whom."""
     where = f"{config.host}:{config.port}"
@@ -55,9 +71,9 @@ def reach(config: Config) -> Iterator[Finding]:
         OK, "reach", f"Others may reach the box, at {where}" + (f" as {config.hosts}" if config.hosts else "")
     )
     if not config.hosts:
-        answered = ", ".join(config.allowed_hosts)
+        answered = ", ".join([*(["any address"] if config.answers_addresses else []), *config.allowed_hosts])
         yield Finding(
-            WARN, "names", f"STENOBOX_HOSTS is empty: requests for any other name than {answered} are refused.",
+            WARN, "names", f"STENOBOX_HOSTS is empty: requests for anything else than {answered} are refused.",
             "Name what people type, for example STENOBOX_HOSTS=stenobox.example.org",
         )  # fmt: skip
     if config.is_loopback and not config.proxies:

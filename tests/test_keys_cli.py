@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
+import psutil
 import pytest
 
 from tasks import keys
@@ -118,8 +120,8 @@ def test_at_a_terminal_the_password_is_asked_for_twice(
 @pytest.mark.parametrize(
     ("config", "start"),
     [
-        ({"port": 8000}, "http://localhost:8000/setup?token="),
-        ({"host": "0.0.0.0", "port": 8000}, "http://localhost:8000/setup?token="),
+        ({"port": 8000}, "http://127.0.0.1:8000/setup?token="),
+        ({"host": "::1", "port": 8000}, "http://[::1]:8000/setup?token="),
         ({"host": "192.168.1.7", "port": 8000}, "http://192.168.1.7:8000/setup?token="),
         ({"host": "0.0.0.0", "port": 8000, "hosts": "steno.lan"}, "http://steno.lan:8000/setup?token="),
         ({"hosts": "steno.example.org"}, "https://steno.example.org/setup?token="),
@@ -128,6 +130,13 @@ def test_at_a_terminal_the_password_is_asked_for_twice(
 )
 def test_where_a_link_leads(tmp_path: Path, config: dict[str, Any], start: str) -> None:
     assert password_cli.link(Config(data=tmp_path, **config), "abc") == start + "abc"
+
+
+def test_a_box_on_every_address_names_one_that_leads_to_this_machine(tmp_path: Path) -> None:
+    where = urlsplit(password_cli.link(Config(data=tmp_path, host="0.0.0.0", port=8000), "abc"))
+    own = {address.address for found in psutil.net_if_addrs().values() for address in found}
+    assert where.hostname in own - {"127.0.0.1"} | {"localhost"}  # the latter where this machine has no way out
+    assert where.port == 8000
 
 
 def test_a_link_is_made_at_the_command_line(run: Run, logins: Logins) -> None:

@@ -21,7 +21,8 @@ from support import Served, free_port, wait_until
 
 from tasks.config import Config
 from webapp import supervisor
-from webapp.supervisor import PortTaken, address, become_supervisor, check_port, write_settings
+from webapp.cli import main
+from webapp.supervisor import PortTaken, address, become_supervisor, check_ports, write_settings
 
 
 def settings(config: Config, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -133,7 +134,7 @@ def test_supervisord_takes_over_this_very_process(config: Config, monkeypatch: p
 def test_a_free_port_is_fine(config: Config) -> None:
     import msgspec
 
-    check_port(msgspec.structs.replace(config, port=0))
+    check_ports(msgspec.structs.replace(config, port=0))
 
 
 @pytest.mark.parametrize(("host", "family"), [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)])
@@ -145,17 +146,49 @@ def test_a_taken_port_is_said_with_its_address(tmp_path: Path, host: str, family
     with taken:
         config = Config(data=tmp_path, host=host, port=taken.getsockname()[1])
         with pytest.raises(PortTaken, match="something else listens there") as error:
-            check_port(config)
+            check_ports(config)
         assert str(error.value).startswith(address(config) + " can't be used")
+
+
+@pytest.mark.parametrize(
+    ("metrics", "said"),
+    [
+        ("127.0.0.1:{taken}", "something else listens there"),
+        ("localhost:{taken}", "something else listens there"),
+        ("192.0.2.1:9091", "Cannot assign requested address"),
+        ("127.0.0.1:99999", "there is no such port"),
+        ("0.0.0.0:{own}", "the pages are on that port"),
+    ],
+)
+def test_a_port_of_the_metrics_that_cannot_be_had_is_said_at_the_start(
+    config: Config, metrics: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = free_port()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        where = metrics.format(taken=taken.getsockname()[1], own=own)
+        monkeypatch.setenv("STENOBOX_DATA", str(config.data))
+        monkeypatch.setenv("STENOBOX_PORT", str(own))
+        monkeypatch.setenv("STENOBOX_METRICS", where)
+        assert main(["serve"]) == 1
+    told = capsys.readouterr().err
+    assert f"{where}, where /metrics should be, can't be used: {said}." in told
+    assert "STENOBOX_METRICS=127.0.0.1:9092" in told
 
 
 def test_an_address_that_is_not_this_machines_is_said(tmp_path: Path) -> None:
     with pytest.raises(PortTaken, match=r"http://192\.0\.2\.1:8000 can't be used: Cannot assign requested address"):
-        check_port(Config(data=tmp_path, host="192.0.2.1", hosts="x"))
+        check_ports(Config(data=tmp_path, host="192.0.2.1", hosts="x"))
 
 
 @pytest.mark.parametrize(
-    ("host", "text"), [("127.0.0.1", "http://127.0.0.1:8000"), ("::1", "http://[::1]:8000"), ("box", "http://box:8000")]
+    ("host", "text"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8000"),
+        ("::1", "http://[::1]:8000"),
+        ("box", "http://box:8000"),
+        ("0.0.0.0", "http://127.0.0.1:8000"),
+        ("::", "http://[::1]:8000"),
+    ],
 )
 def test_the_address_is_one_a_browser_takes(tmp_path: Path, host: str, text: str) -> None:
     assert address(Config(data=tmp_path, host=host)) == text

@@ -213,7 +213,7 @@ def test_a_damaged_queue_file_is_replaced_before_either_process_starts(
     config.data.mkdir()
     config.queue_db.write_bytes(os.urandom(8192))
     monkeypatch.setattr("webapp.supervisor.become_supervisor", lambda config: None)
-    monkeypatch.setattr("webapp.supervisor.check_port", lambda config: None)
+    monkeypatch.setattr("webapp.supervisor.check_ports", lambda config: None)
     with pytest.raises(AssertionError, match="unreachable"):
         cli.serve(config, argparse.Namespace(password=""))
     connection = sqlite.connect(config.queue_db)

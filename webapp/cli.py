@@ -17,7 +17,7 @@ from tasks.errors import CommandError, StenoboxError
 from tasks.recovery import AlreadyRunning, take_data_folder
 from webapp import light
 from webapp.keys_cli import key_options, run_keys
-from webapp.password_cli import password_options, prepare_doors, run_password, take_password
+from webapp.password_cli import password_options, prepare_doors, run_password, take_password, where
 
 if TYPE_CHECKING:
     import argparse
@@ -164,10 +164,10 @@ def bench_options(command: argparse.ArgumentParser) -> None:
 def serve(config: Config, options: argparse.Namespace) -> int:
     from tasks.queue import Queue
     from webapp.standin import wait_until_writable
-    from webapp.supervisor import PortTaken, address, become_supervisor, check_port
+    from webapp.supervisor import PortTaken, become_supervisor, check_ports
 
     try:
-        check_port(config)
+        check_ports(config)
     except PortTaken as error:
         return _say(str(error), 1, "serve")
     if not wait_until_writable(config):
@@ -181,9 +181,13 @@ def serve(config: Config, options: argparse.Namespace) -> int:
     Queue(config.queue_db).close()  # replaced if damaged: two processes doing that would end with a file each
     os.environ[logs.VARIABLE] = logs.style_of("serve")  # its processes write into pipes
     if os.environ[logs.VARIABLE] == "json":
-        logger.info("Stenobox %s is at %s (data in %s)", __version__, address(config), config.data)
+        logger.info("Stenobox %s is at %s (data in %s)", __version__, where(config), config.data)
     else:
-        print(f"Stenobox {__version__} is at {address(config)}  (data in {config.data}; Ctrl-C stops it)")
+        print(f"Stenobox {__version__} is at {where(config)}  (data in {config.data}; Ctrl-C stops it)")
+    if config.answers_addresses:
+        logger.warning(
+            "It answers to any address of this machine and to no name: for a name, set STENOBOX_HOSTS=stenobox.lan"
+        )
     os.environ.pop(KEY, None)  # of whoever started it: no process of a box needs one
     become_supervisor(config)
     raise AssertionError("unreachable")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tasks import passwords
@@ -68,12 +70,31 @@ def prepare_doors(config: Config, given: str, *, again: bool) -> None:
 
 def link(config: Config, token: str) -> str:
     """Where the password is set with this token."""
-    hosts = config.allowed_hosts
-    host = hosts[len(LOOPBACK)] if len(hosts) > len(LOOPBACK) else "localhost"
+    return f"{where(config)}/setup?token={token}"
+
+
+def where(config: Config) -> str:
+    """Where people reach the box, as far as can be told from here."""
+    hosts = config.allowed_hosts[len(LOOPBACK) :]
+    if hosts:
+        host = hosts[0]
+    elif config.listens_everywhere:
+        host = _own_address(socket.AF_INET6 if ":" in config.host else socket.AF_INET) or "localhost"
+    else:
+        host = f"[{config.host}]" if ":" in config.host else config.host
     # Behind a proxy people use its scheme and port, and on a public name that is https.
     behind_proxy = bool(config.proxies) or config.is_loopback
-    base = f"https://{host}" if config.hosts and behind_proxy else f"http://{host}:{config.port}"
-    return f"{base}/setup?token={token}"
+    return f"https://{host}" if config.hosts and behind_proxy else f"http://{host}:{config.port}"
+
+
+def _own_address(family: socket.AddressFamily) -> str:
+    """The address by which this machine reaches others, "" where it has no way out. Nothing is sent for it."""
+    elsewhere = "2001:db8::1" if family == socket.AF_INET6 else "192.0.2.1"
+    with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect((elsewhere, 9))
+        own = str(probe.getsockname()[0])
+        return f"[{own}]" if ":" in own else own
+    return ""
 
 
 def _ask() -> str:

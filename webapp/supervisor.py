@@ -5,15 +5,14 @@ This process becomes supervisord, so that a box is three processes and signals r
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 import shlex
-import socket
 import sys
 from pathlib import Path
 
 from tasks.config import Config
+from tasks.exposure import port_fault
 
 _PROGRAM = """
 [program:{name}]
@@ -44,24 +43,29 @@ class PortTaken(Exception):
 
 
 def address(config: Config) -> str:
-    """Where the box is, for a browser's address bar."""
-    host = f"[{config.host}]" if ":" in config.host else config.host
-    return f"http://{host}:{config.port}"
+    """Where the box is, for programs and browsers on this machine."""
+    host = config.host
+    if config.listens_everywhere:
+        host = "::1" if ":" in host else "127.0.0.1"
+    return f"http://[{host}]:{config.port}" if ":" in host else f"http://{host}:{config.port}"
 
 
-def check_port(config: Config) -> None:
-    """Raises PortTaken while somebody else listens there: better before the start than in a restart loop."""
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((config.host, config.port))
-        except OSError as error:
-            why = "something else listens there" if error.errno == errno.EADDRINUSE else error.strerror
-            raise PortTaken(
-                f"{address(config)} can't be used: {why}. "
-                "Stop it, or choose another port, for example STENOBOX_PORT=8001"
-            ) from None
+def check_ports(config: Config) -> None:
+    """Raises PortTaken while somebody else listens where the box should: better before the start than in a restart
+    loop."""
+    if why := port_fault(config.host, config.port):
+        raise PortTaken(
+            f"{address(config)} can't be used: {why}. Stop it, or choose another port, for example STENOBOX_PORT=8001"
+        )
+    host, _, port = config.metrics.rpartition(":")
+    why = port_fault(host.strip("[]"), int(port)) if port else ""
+    if port and int(port) == config.port != 0:
+        why = "the pages are on that port"
+    if why:
+        raise PortTaken(
+            f"{config.metrics}, where /metrics should be, can't be used: {why}. "
+            "Choose another, for example STENOBOX_METRICS=127.0.0.1:9092"
+        )
 
 
 def write_settings(config: Config) -> Path:

@@ -31,6 +31,10 @@ peaked at 132 to 192 MiB with the detector's weights (tiny and base, int8, 30 an
 ALIGNER = 364 * MIB
 ALIGNMENT = 570 * MIB
 """wav2vec2-base: its weights, and its peak over a window of 30 s."""
+_LARGE_ALIGNER, _LARGE_ALIGNMENT = 1205 * MIB, 800 * MIB
+"""wav2vec2-large (XLSR), which nearly all languages but English have: measured with random weights."""
+_LOADING = 0.67
+"""Of its weights, what an aligner takes besides while it is loaded: 802 MiB for 1,205."""
 CUDA = 1200 * MIB
 """In the GPU's memory before any model: CUDA, its libraries and their scratch space. faster-whisper's benchmark has
 4,755 MB for large-v2 with float16 on a V100: less 2,957 MiB of weights and a window that is 1,040 to 1,260 MiB."""
@@ -73,7 +77,8 @@ _MODELS = {
     "distil-large": _TURBO,
 }
 _WEIGHTS = {"int8": 1.0, "int8_float16": 1.0, "float32": 3.9}
-"""Size of the weights against int8; small: 474 and 1,420 MiB more than the interpreter, medium 1,530 and 3,880."""
+"""Size of the weights against int8, on a CPU; small: 474 and 1,420 MiB more than the interpreter, medium 1,530 and
+3,880."""
 
 
 def numbers(device: str, compute_type: str) -> str:
@@ -96,6 +101,10 @@ class Kind:
     aligned: bool = True
 
 
+_GPU_WEIGHTS = {"float16": 1.0, "bfloat16": 1.0, "int8": 0.6, "int8_float16": 0.6}
+"""On a GPU, against int8 on a CPU; float32 twice as much."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cost:
     """Bytes. base and load: the engine before and with the model (and aligner), shared; job: what one job adds at its
@@ -111,12 +120,15 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What one finished job needed, in bytes."""
+    """What one finished job needed, in bytes. gpu_*: of a GPU's memory, with CUDA itself; 0 where that was not
+    measured."""
 
     kind: Kind
     base: int
     load: int
     job: int
+    gpu_load: int = 0
+    gpu_job: int = 0
 
 
 def windows(batch: int, seconds: float | None) -> int:
@@ -126,56 +138,78 @@ def windows(batch: int, seconds: float | None) -> int:
     return max(1, min(batch, math.ceil(seconds / WINDOW_SECONDS)))
 
 
-def prior(kind: Kind) -> Cost:
+def prior(kind: Kind, aligner: int = ALIGNER) -> Cost:
     """What a job takes of the host's memory before this box has run one of the kind. An operator's own model is taken
-    for a medium one."""
+    for a medium one. aligner: bytes of the weights that find word times."""
     size = _size(kind.model)
     if kind.compute_type == "float16" or kind.compute_type.startswith(_GPU):
         # The weights pass through: the same benchmark has 3,244 MB of the host for large-v2.
-        return Cost(BASE, CUDA_HOST + size.load + _aligner(kind), HOST_JOB)
+        loading = round(_LOADING * _aligner(kind, aligner))
+        return Cost(BASE, CUDA_HOST + size.load + _aligner(kind, aligner), max(HOST_JOB, loading))
     load = round(size.load * _WEIGHTS.get(kind.compute_type, _WEIGHTS["float32"]))
     recognition = size.first + (kind.windows - 1) * size.more
-    return Cost(BASE, load + _aligner(kind), max(DECODER, _peak(kind, recognition)))
+    stages = (VOICE_DETECTION, recognition, _alignment(kind, aligner), round(_LOADING * _aligner(kind, aligner)))
+    # One stage after the other: the largest counts, and the decoder has left before the first begins.
+    return Cost(BASE, load + _aligner(kind, aligner), max(DECODER, VOICE_DETECTOR + max(stages)))
 
 
-def gpu_prior(kind: Kind) -> Cost:
-    """What a job takes of the GPU's own memory, with float16. An estimate, which records don't replace: they hold what
-    the host gave.
+def gpu_prior(kind: Kind, aligner: int = ALIGNER) -> Cost:
+    """What a job takes of the GPU's own memory. Its stages add up: torch and CTranslate2 have a pool each, and neither
+    gives back what it had.
 
     Weights of two bytes a parameter are, within 7 % or 20 MiB, as large as int8 ones are on a CPU. Further windows
     hold float16 where a CPU holds float32: half as much (faster-whisper's benchmark: 4,525 MB for large-v2, 6,090 MB
     with batch 8, so 224 a window; half of ours is 266 MiB).
     """
     size = _size(kind.model)
-    recognition = size.first + (kind.windows - 1) * size.more // 2
-    return Cost(CUDA, size.load + _aligner(kind), _peak(kind, recognition))
+    weights = _GPU_WEIGHTS.get(kind.compute_type.removeprefix(_GPU), 2.0)
+    further = size.more if weights > 1 else size.more // 2
+    recognition = size.first + (kind.windows - 1) * further
+    stages = VOICE_DETECTOR + VOICE_DETECTION + recognition + _alignment(kind, aligner)
+    return Cost(CUDA, round(weights * size.load) + _aligner(kind, aligner), stages)
 
 
-def _peak(kind: Kind, recognition: int) -> int:
-    """One stage after the other: the largest counts, and the decoder has left before the first begins."""
-    alignment = 0 if not kind.aligned else 60 * MIB if kind.model == "demo" else ALIGNMENT
-    return VOICE_DETECTOR + max(VOICE_DETECTION, recognition, alignment)
+def gpu_estimate(kind: Kind, records: Iterable[Record], aligner: int = ALIGNER) -> Cost:
+    """What the records of this box say of the GPU's memory, the prior for what they don't: the most of the last ones,
+    since what does not fit there is an error and not slowness."""
+    first = gpu_prior(kind, aligner)
+    known = [record for record in records if record.gpu_load and _same_engine(record.kind, kind)]
+    own = [record.gpu_job for record in known if record.kind == kind][:RECENT]
+    loads = [record.gpu_load for record in known][:RECENT]
+    if not loads:
+        return first
+    return Cost(0, max(loads), max(own) if own else first.job, len(own))
 
 
-def _aligner(kind: Kind) -> int:
-    return 0 if not kind.aligned else 2 * MIB if kind.model == "demo" else ALIGNER
+def _alignment(kind: Kind, aligner: int) -> int:
+    """The aligner's peak over a window, by the size of its weights."""
+    if not kind.aligned:
+        return 0
+    if kind.model == "demo":
+        return 60 * MIB
+    steep = (_LARGE_ALIGNMENT - ALIGNMENT) / (_LARGE_ALIGNER - ALIGNER)
+    return ALIGNMENT + round(steep * max(0, aligner - ALIGNER))
 
 
-def estimate(kind: Kind, records: Iterable[Record]) -> Cost:
+def _aligner(kind: Kind, aligner: int) -> int:
+    return 0 if not kind.aligned else 2 * MIB if kind.model == "demo" else aligner
+
+
+def estimate(kind: Kind, records: Iterable[Record], aligner: int = ALIGNER) -> Cost:
     """What the records of this box say, newest first; the prior for what they don't.
 
     A kind with no record of its own takes its neighbours' (same model, other windows), scaled by their priors.
     """
     known = list(records)
-    first = prior(kind)
+    first = prior(kind, aligner)
     base = [record.base for record in known][:RECENT]
     load = [r.load for r in known if _same_engine(r.kind, kind)][:RECENT]
     own = [r.job for r in known if r.kind == kind][:RECENT]
-    neighbours = [r.job * first.job / prior(r.kind).job for r in known if _same_engine(r.kind, kind)][:RECENT]
+    neighbours = [r.job * first.job / prior(r.kind, aligner).job for r in known if _same_engine(r.kind, kind)][:RECENT]
     job = statistics.median(own or neighbours or [first.job])
     return Cost(
         round(statistics.median(base)) if base else first.base,
-        round(statistics.median(load)) if load else first.load,
+        max(load) if load else first.load,  # with the largest aligner that was in it
         round(job),
         len(own),
         0 if own else len(neighbours),

@@ -160,6 +160,7 @@ measurements = sa.Table(
     sa.Column("base", sa.BigInteger, nullable=False),
     sa.Column("load", sa.BigInteger, nullable=False),
     sa.Column("job", sa.BigInteger, nullable=False),
+    *(sa.Column(name, sa.BigInteger, nullable=False, server_default=sa.text("0")) for name in ("gpu_load", "gpu_job")),
     sa.Column("audio_seconds", sa.Float, nullable=False),
     sa.Column("work_seconds", sa.Float, nullable=False),
     sa.Column("beside", sa.Integer, nullable=False),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -59,6 +60,30 @@ def held(visible: str | None, but: set[int]) -> int | None:
             return max(0, used - sum(int(one.usedGpuMemory or 0) for one in ours))
     except Exception:  # whatever a driver lacks: this is a help, not a need
         return None
+
+
+def watch(visible: str | None) -> Callable[[], int]:
+    """A look at how many bytes of that GPU's memory this process holds; begun before it holds any. By its number, or
+    where a container hides that, by what was added to the whole; 0 where nobody can tell."""
+    try:
+        import pynvml as nvml
+
+        nvml.nvmlInit()
+        device = _device(nvml, _first(visible) or "0")
+        before = int(nvml.nvmlDeviceGetMemoryInfo(device).used)
+    except Exception:
+        return lambda: 0
+
+    def look() -> int:
+        try:
+            for one in nvml.nvmlDeviceGetComputeRunningProcesses(device):
+                if one.pid == os.getpid() and one.usedGpuMemory:
+                    return int(one.usedGpuMemory)
+            return max(0, int(nvml.nvmlDeviceGetMemoryInfo(device).used) - before)
+        except Exception:
+            return 0
+
+    return look
 
 
 def _find(visible: str | None) -> Gpu | str:

@@ -318,4 +318,5 @@ def _record(spec: Spec, found: Recognized, sound: Sound) -> Record | None:
         return None
     aligned = any(word["start"] is not None for segment in segments for word in segment["words"])
     kind = Kind(spec.model, spec.numbers, windows(spec.batch, sound.seconds), aligned)
-    return Record(kind, found.usage.base, found.usage.load, max(found.usage.job, sound.peak))
+    used = found.usage
+    return Record(kind, used.base, used.load, max(used.job, sound.peak), used.gpu_load, used.gpu_job)

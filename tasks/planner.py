@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 import time
 
-from tasks import devices, machine, models, store
+from tasks import devices, machine, models, proofs, store
 from tasks.capacity import Limits, first_limits
 from tasks.config import Config
-from tasks.costs import Kind, Record, estimate, gpu_prior, numbers
+from tasks.costs import ALIGNER, Kind, Record, estimate, gpu_estimate, numbers
 from tasks.db import Database
 from tasks.machine import Bound
 from tasks.slots import Plan, Vram, plan
@@ -66,14 +66,19 @@ class Planner:
         def kind(batch: int) -> Kind:
             return Kind(model, numbers(found.recognition, found.compute_type), batch)
 
+        aligner = max(ALIGNER, models.aligner_bytes(self._config))
         vram = None
         if found.gpu:
-            vram = Vram(Bound(found.gpu.name, found.gpu.memory), lambda batch: gpu_prior(kind(batch)))
+            vram = Vram(
+                Bound(found.gpu.name, found.gpu.memory),
+                lambda batch: gpu_estimate(kind(batch), known, aligner),
+                proofs.others(self._config),
+            )
         return plan(
             model,
             found.recognition,
             machine.memory().limit,
             machine.cpus(stated=self._config.cpus).count,
-            lambda batch: estimate(kind(batch), known),
+            lambda batch: estimate(kind(batch), known, aligner),
             vram,
         )

@@ -55,6 +55,21 @@ def doubt(config: Config) -> None:
         (config.run / "gpu.json").unlink()
 
 
+def note_others(config: Config, held: int) -> None:
+    """What other programs hold of the GPU's memory now that nothing of ours is there."""
+    with contextlib.suppress(OSError):
+        config.run.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (config.run / "gpu-others").write_text(str(held))
+
+
+def others(config: Config) -> int:
+    """What they held when the last engine began; 0 where nobody looked."""
+    try:
+        return int((config.run / "gpu-others").read_text())
+    except (OSError, ValueError):
+        return 0
+
+
 @cache
 def _version(name: str) -> str:
     try:

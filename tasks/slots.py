@@ -25,10 +25,12 @@ BATCHES = {"cpu": (4, 2, 1), "cuda": (16, 8, 4, 1)}
 
 @dataclass(frozen=True, slots=True)
 class Vram:
-    """Memory of a GPU. limit: all of it; cost: what a job with that batch takes of it."""
+    """Memory of a GPU. limit: all of it; cost: what a job with that batch takes of it; others: what other programs
+    hold, in bytes."""
 
     limit: Bound
     cost: Callable[[int], Cost]
+    others: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ def _plan(
         limit, cost = vram.limit, vram.cost(batch)
         in_gpu, more = _share(
             [Line(f"GPU memory: {limit.name}", limit.value), Line("less headroom", -_headroom(limit)),
+             *([Line("less what other programs hold", -vram.others)] if vram.others else []),
              Line("less CUDA itself", -cost.base)],
             model, batch, cost, "GPU memory",
         )  # fmt: skip
@@ -117,7 +120,7 @@ def _share(
     fitting, how = max(0, min(MOST_SLOTS, room // cost.job)), ""
     if not fitting and cost.records + cost.related and cost.job <= room + headroom:
         fitting, how = 1, ", with the headroom"
-    told = "an estimate" if where == "GPU memory" else "an estimate until a job has run here"
+    told = "an estimate until a job has run here"
     if cost.records:
         told = f"from {cost.records} of this box's jobs"
     elif cost.related:

@@ -136,7 +136,7 @@ def test_the_memory_of_a_gpu_has_lines_of_its_own_that_add_up() -> None:
         "less CUDA itself",
         "less the model small, shared by all jobs",
         "room for jobs in GPU memory",
-        f"one job, batch {found.batch} (an estimate)",
+        f"one job, batch {found.batch} (an estimate until a job has run here)",
         "jobs that fit in GPU memory",
         "jobs for 16 CPUs at 2 threads each",
     ]

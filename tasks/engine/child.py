@@ -16,7 +16,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks import children, disk, journal, logs
+from tasks import children, disk, journal, logs, nvidia
 from tasks.engine import faults
 from tasks.engine.meter import Meter, Metered
 from tasks.engine.spec import Spec
@@ -56,7 +56,9 @@ class Child:
         # Not spec.slots: the limit may have been raised since, and who counts jobs is the worker.
         self._threads = ThreadPoolExecutor(MOST_SLOTS, thread_name_prefix="job")
         self._recognizer: Future[Recognizer] = Future()
-        self._meter = Meter()
+        self._meter = Meter(
+            nvidia.watch(os.environ.get("CUDA_VISIBLE_DEVICES")) if spec.device == "cuda" else lambda: 0
+        )
 
     def run(self) -> None:
         """Load the model while requests already come in; return when told to quit."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from tasks import nvidia, proofs
 from tasks.config import Config
 from tasks.engine.process import Canceled, EngineProcess
 from tasks.engine.spec import Spec
@@ -42,7 +44,7 @@ class Engines:
         """Start an engine for a job that will come, unless one is running."""
         with self._changed:
             if self._engine is None or not self._engine.alive:
-                self._engine = EngineProcess(self._config, spec)
+                self._engine = self._start(spec)
 
     def wake(self) -> None:
         """Let those who wait look again."""
@@ -92,12 +94,19 @@ class Engines:
                 if engine is None or not engine.alive or not self._keeps(engine, spec):
                     if engine:
                         engine.stop()  # gone before the next one loads: two models may not fit
-                    engine = self._engine = EngineProcess(self._config, spec)
+                    engine = self._engine = self._start(spec)
                 engine.users += 1
                 return engine
             finally:
                 self._line.remove(ticket)
                 self._changed.notify_all()
+
+    def _start(self, spec: Spec) -> EngineProcess:
+        if spec.device == "cuda":
+            held = nvidia.held(os.environ.get("CUDA_VISIBLE_DEVICES"), set())  # ours is gone, or not yet there
+            if held is not None:
+                proofs.note_others(self._config, held)
+        return EngineProcess(self._config, spec)
 
     def _fits(self, spec: Spec) -> bool:
         engine = self._engine

@@ -209,6 +209,9 @@ class Recognizer:
         # One is kept: the next language's, or the next device's, takes its place.
         with self._loading_aligner:
             if (device, language) not in self._aligners:
+                self._aligners = {}  # gone before the next one comes, unless a job is still using it
+                if device == "cuda":
+                    torch.cuda.empty_cache()  # else its memory stays with torch, which has it in other pieces
                 with self._meter.loading():
                     self._aligners = {
                         (device, language): whisperx.alignment.load_align_model(

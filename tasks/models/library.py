@@ -8,6 +8,7 @@ A folder is either complete or has another name (`….partial`), so presence mea
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -97,6 +98,16 @@ def _is_closed(entry: Path) -> bool:
         return entry.is_dir() and not all(os.access(path, os.R_OK) for path in (entry, *entry.iterdir()))
     except PermissionError:
         return True
+
+
+def aligner_bytes(config: Config) -> int:
+    """Weights of the largest aligner on this box: of those that jobs here have needed. 0 where there is none."""
+    sizes = [0]
+    for path in (config.models / "aligners").glob("*/*"):
+        if path.name in _WEIGHTS:
+            with contextlib.suppress(OSError):
+                sizes.append(path.stat().st_size)
+    return max(sizes)
 
 
 def ready(config: Config, what: Model | Aligner) -> bool:

@@ -35,7 +35,7 @@ class Sample:
 
 def add_record(database: Database, record: Record, *, audio_seconds: float, work_seconds: float, beside: int) -> None:
     """Keep what a finished job needed. beside: jobs that ran at the same time."""
-    values = asdict(record.kind) | {"base": record.base, "load": record.load, "job": record.job}
+    values = asdict(record.kind) | {name: value for name, value in asdict(record).items() if name != "kind"}
     with database.write() as connection:
         connection.execute(
             sa.insert(measurements).values(
@@ -49,11 +49,11 @@ def add_record(database: Database, record: Record, *, audio_seconds: float, work
 def records(database: Database, model: str) -> list[Record]:
     """What jobs with this model needed here, newest first."""
     m = measurements.c
-    query = sa.select(m.compute_type, m.windows, m.aligned, m.base, m.load, m.job)
+    query = sa.select(m.compute_type, m.windows, m.aligned, m.base, m.load, m.job, m.gpu_load, m.gpu_job)
     query = query.where(m.model == model).order_by(m.id.desc()).limit(200)
     with database.read() as connection:
         return [
-            Record(Kind(model, row.compute_type, row.windows, row.aligned), row.base, row.load, row.job)
+            Record(Kind(model, row.compute_type, row.windows, row.aligned), *row[3:])
             for row in connection.execute(query)
         ]
 

@@ -17,6 +17,7 @@ from msgspec import Meta
 
 from tasks.config import Config
 from tasks.errors import StenoboxError
+from tasks.typed import Reader
 
 FIRST_GUESS_SECONDS = 30.0
 """What a job is taken to need until this box has finished one."""
@@ -267,6 +268,9 @@ def span(name: str) -> tuple[float, float]:
     return float(low or 0), float(meta.le or 0)
 
 
+_limits = Reader(Limits)
+
+
 def changed(limits: Limits, changes: dict[str, Any], *, text: bool = True) -> dict[str, Any]:
     """Values for the changed fields; text: whether numbers and choices may come as text, as forms send them.
 
@@ -279,7 +283,7 @@ def changed(limits: Limits, changes: dict[str, Any], *, text: bool = True) -> di
                 "unknown_field", f"There is no setting {name[:40]!r}. There are: {known}.", param=name[:40]
             )
         try:
-            result = msgspec.convert(msgspec.structs.asdict(limits) | {name: value}, Limits, strict=not text)
+            result = _limits.convert(msgspec.structs.asdict(limits) | {name: value}, strict=not text)
         except msgspec.ValidationError as error:
             raise StenoboxError(
                 "invalid_value", f"{name} can't be {str(value)[:40]!r}: {_reason(name, error)}.", param=name

@@ -19,7 +19,9 @@ from typing import IO
 logger = logging.getLogger(__name__)
 
 VARIABLE = "STENOBOX_CRASH_FD"
-MOST_BYTES = 16_384
+MOST_CHARACTERS = 16_000
+_MOST_READ = 256_000
+"""A hundred threads may be told of, of a hundred calls each."""
 _FRAME = re.compile(r'  File "([^"]+)", line (\d+) in (.+)')
 _files: dict[str, IO[str]] = {}
 """Open for as long as the process lives: faulthandler knows only their numbers."""
@@ -45,7 +47,7 @@ def take_over() -> None:
 def read(lent: int) -> str:
     """What was written into it; "" for nothing."""
     with contextlib.suppress(OSError):
-        return os.pread(lent, MOST_BYTES, 0).decode(errors="replace").strip()
+        return _told(os.pread(lent, _MOST_READ, 0).decode(errors="replace"))
     return ""
 
 
@@ -57,7 +59,7 @@ def watch(run: Path, process: str) -> str:
         path.parent.mkdir(mode=0o700, exist_ok=True)
         file = open(path, "a+")  # noqa: SIM115  it stays open
         file.seek(0)
-        if found := file.read(MOST_BYTES).strip():
+        if found := _told(file.read(_MOST_READ)):
             logger.critical("the last %s crashed:\n%s", process, found)
         file.truncate(0)
     except (OSError, ValueError) as error:
@@ -66,6 +68,14 @@ def watch(run: Path, process: str) -> str:
     faulthandler.enable(file)
     _files[process] = file
     return found
+
+
+def _told(text: str) -> str:
+    """The same with the thread that crashed before the others, of which there may be dozens, and no end to it."""
+    parts = text.strip().split("\n\n")
+    crashed = [part for part in parts[1:] if part.startswith("Current thread")]
+    others = [part for part in parts[1:] if part not in crashed]
+    return "\n\n".join([*parts[:1], *crashed, *others])[:MOST_CHARACTERS]
 
 
 def place(text: str) -> str:

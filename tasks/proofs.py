@@ -12,6 +12,7 @@ import msgspec
 
 from tasks.config import Config
 from tasks.nvidia import Gpu
+from tasks.typed import Reader
 
 LIBRARIES = ("torch", "ctranslate2")
 
@@ -26,6 +27,9 @@ class Proof(msgspec.Struct, frozen=True):
     compute_types: list[str] = []
 
 
+_proof = Reader(Proof)
+
+
 def key(gpu: Gpu) -> str:
     """What a proof is good for."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
@@ -35,7 +39,7 @@ def key(gpu: Gpu) -> str:
 def read(config: Config, gpu: Gpu) -> Proof | None:
     """What is known of this GPU; None before it was tried."""
     try:
-        found = msgspec.json.decode((config.run / "gpu.json").read_bytes(), type=Proof)
+        found = _proof.decode((config.run / "gpu.json").read_bytes())
     except (OSError, msgspec.MsgspecError):
         return None
     return found if found.key == key(gpu) else None

@@ -12,8 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
+import msgspec
+
 from tasks.cues import cues_of, one_line
 from tasks.errors import StenoboxError
+from tasks.typed import Reader
 
 
 def as_json(transcript: dict[str, Any]) -> str:
@@ -74,12 +77,13 @@ class _Transcript(TypedDict):
     segments: list[_Segment]
 
 
+_transcript = Reader(_Transcript)
+
+
 def read(data: bytes) -> dict[str, Any]:
     """A stored transcript. Raises ValueError for what is none, as a broken disk makes of one."""
-    import msgspec
-
     try:
-        msgspec.json.decode(data, type=_Transcript)
+        _transcript.decode(data)
         transcript: dict[str, Any] = json.loads(data)
     except msgspec.MsgspecError as error:
         raise ValueError(str(error)) from None

@@ -10,15 +10,19 @@ from hypothesis import strategies as st
 
 from tasks.costs import (
     ALIGNER,
+    ALIGNMENT,
     BASE,
     CUDA,
     MIB,
     RECENT,
+    VOICE_DETECTION,
     VOICE_DETECTOR,
     Kind,
     Record,
     estimate,
+    gpu_estimate,
     gpu_prior,
+    numbers,
     prior,
     windows,
 )
@@ -181,3 +185,55 @@ def test_a_larger_batch_never_costs_less(model: str, compute_type: str, batch: i
     one, more = prior(Kind(model, compute_type, batch, aligned)), prior(Kind(model, compute_type, batch + 1, aligned))
     assert 0 < one.job <= more.job
     assert one.load == more.load
+
+
+LARGE = 1205 * MIB
+"""wav2vec2-large, which 37 of 41 languages have."""
+
+
+def test_another_languages_aligner_counts_by_its_size() -> None:
+    english, german = prior(KIND), prior(KIND, LARGE)
+    assert german.load - english.load == LARGE - ALIGNER
+    assert prior(replace(KIND, windows=1), LARGE).job >= 800 * MIB  # its peak over a window
+    huge = prior(KIND, 3672 * MIB)
+    assert huge.job > 2400 * MIB  # what it takes besides while it is loaded
+    assert prior(replace(KIND, aligned=False), LARGE) == prior(replace(KIND, aligned=False))
+    assert estimate(KIND, [], LARGE) == german
+    on_gpu = replace(KIND, compute_type="float16")
+    assert gpu_prior(on_gpu, LARGE).load - gpu_prior(on_gpu).load == LARGE - ALIGNER
+    assert gpu_prior(on_gpu, LARGE).job > gpu_prior(on_gpu).job
+
+
+def test_the_largest_aligner_that_was_in_the_engine_counts() -> None:
+    english, german = record(300, load=900), record(300, load=1700)
+    assert estimate(KIND, [english, german, english, english]).load == 1700 * MIB
+
+
+def test_on_a_gpu_stages_add_up() -> None:
+    """No pool there gives back what it had: the sum, not the largest."""
+    kind = Kind("turbo", "float16", 4)
+    recognition = gpu_prior(replace(kind, aligned=False)).job
+    assert gpu_prior(kind).job == recognition + ALIGNMENT
+    assert recognition > VOICE_DETECTION + VOICE_DETECTOR
+
+
+def test_what_jobs_took_of_a_gpu_is_learnt_the_most_of_it() -> None:
+    kind = Kind("turbo", "float16", 4)
+    taken = [Record(kind, BASE, 0, 1, 4000 * MIB, job * MIB) for job in (900, 1300, 800)]
+    cost = gpu_estimate(kind, [record(5, kind), *taken])
+    assert (cost.base, cost.load, cost.job, cost.records) == (0, 4000 * MIB, 1300 * MIB, 3)
+    other = gpu_estimate(replace(kind, windows=16), taken)
+    assert (other.load, other.job, other.records) == (4000 * MIB, gpu_prior(replace(kind, windows=16)).job, 0)
+    assert gpu_estimate(kind, [record(5, kind)]) == gpu_prior(kind)  # of a box that could not measure
+
+
+def test_numbers_on_a_gpu_have_names_of_their_own() -> None:
+    assert [numbers("cpu", "int8"), numbers("cuda", "int8"), numbers("cuda", "float16")] == [
+        "int8",
+        "cuda_int8",
+        "float16",
+    ]
+    half, int8, full = (Kind("turbo", numbers("cuda", name), 4) for name in ("float16", "int8", "float32"))
+    assert gpu_prior(int8).load < gpu_prior(half).load < gpu_prior(full).load
+    assert gpu_prior(half).job < gpu_prior(full).job
+    assert prior(int8) == prior(half)  # of the host

@@ -62,6 +62,11 @@ def told(caplog: pytest.LogCaptureFixture) -> str:
 
 def test_where_it_was_in_words() -> None:
     assert crashes.place(CRASH) == "in align (alignment.py:212)"
+    assert crashes._told(CRASH).split("\n\n")[1].startswith("Current thread")
+    assert crashes._told("") == ""
+    many = CRASH.replace("Thread 0x", "\n\n".join(["Thread 0x\n  File"] * 4000) + "\n\nThread 0x")
+    assert len(crashes._told(many)) == crashes.MOST_CHARACTERS
+    assert crashes.place(crashes._told(many)) == "in align (alignment.py:212)"
     assert crashes.place("") == crashes.place("Current thread\n\n  File") == ""
 
 

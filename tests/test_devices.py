@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
@@ -140,6 +141,18 @@ def test_what_others_hold_of_its_memory(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(nvml, "nvmlDeviceGetComputeRunningProcesses", lambda device: ours)
     assert nvidia.held(None, {7, 8}) == 2 * GIB
     assert nvml.open == 0
+
+
+def test_what_we_hold_of_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert nvidia.watch(None)() == 0
+    nvml = install(monkeypatch, FakeNvml(taken=3 * GIB))
+    look = nvidia.watch(None)
+    assert look() == 0
+    nvml.taken = 5 * GIB
+    assert look() == 2 * GIB  # a container hides whose it is
+    ours = [SimpleNamespace(pid=1, usedGpuMemory=GIB), SimpleNamespace(pid=os.getpid(), usedGpuMemory=GIB)]
+    monkeypatch.setattr(nvml, "nvmlDeviceGetComputeRunningProcesses", lambda device: ours)
+    assert look() == GIB
 
 
 # Whether it works

@@ -29,7 +29,7 @@ import psutil
 import pytest
 from support import TRUTH, wait_until
 
-from tasks import causes, children, journal, models
+from tasks import causes, children, journal, models, nvidia, proofs
 from tasks.children import ChildDied
 from tasks.config import Config
 from tasks.engine import child, engines, process
@@ -823,7 +823,7 @@ class TestTheEnginesSide:
         answer = line.hear()
         usage = answer.pop("usage")
         assert answer == {"event": "done", "id": 1, "transcript": {"text": "/a"}, "note": None}
-        assert set(usage) == {"base", "load", "job", "beside", "seconds"}
+        assert set(usage) == {"base", "load", "job", "beside", "seconds", "gpu_load", "gpu_job"}
         assert usage["base"] > 2**20
         assert 0 <= usage["seconds"] < 60
 
@@ -1014,6 +1014,15 @@ class TestWhichEngineRuns:
         started[0].alive = False
         our.warm(self.OTHER)
         assert [engine.spec for engine in started] == [SPEC, self.OTHER]
+
+    def test_what_others_hold_of_a_gpu_is_noted_before_one_begins(
+        self, our: Engines, config: Config, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(nvidia, "held", lambda visible, but: 123)
+        with our.use(SPEC, never):
+            assert proofs.others(config) == 0
+        with our.use(replace(SPEC, device="cuda"), never):
+            assert proofs.others(config) == 123
 
     def test_a_dead_one_is_replaced(self, our: Engines, started: list[FakeEngine]) -> None:
         with our.use(SPEC, never):

@@ -10,7 +10,7 @@ import pytest
 from support import wait_until
 
 from tasks.engine import meter as module
-from tasks.engine.meter import Meter, Metered, Usage, own, resident
+from tasks.engine.meter import Meter, Metered, Usage, mapped, own, resident
 
 MIB = 2**20
 
@@ -174,6 +174,40 @@ def test_a_job_that_fails_is_forgotten(meter: Meter, memory: Memory, clock: Simp
     assert used(meter, job) == (40, 0)
 
 
+def test_mapped_weights_are_load_too(meter: Meter, memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers maps an aligner from its file: no memory of the process's own, and no job can do without."""
+    job = Metered()
+    with meter.metering(job):
+        with meter.loading():
+            memory.grow(30)
+            monkeypatch.setattr(module, "mapped", lambda: 1200 * MIB)
+        memory.grow(10)
+    assert meter.usage(job).load == (70 + 30 + 1200) * MIB
+    assert used(meter, job) == (10, 0)
+    assert meter.most() == (500 + 70 + 30 + 10 + 1200) * MIB
+
+
+def test_what_a_gpu_holds_is_shared_among_the_largest_crowd(
+    memory: Memory, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Meter, "_sample", lambda self: None)
+    held = SimpleNamespace(now=0)
+    meter = Meter(lambda: held.now * MIB)
+    meter.imported()
+    held.now = 3000
+    meter.loaded()
+    one, two, three = Metered(), Metered(), Metered()
+    with meter.metering(one), meter.metering(two):
+        with meter.loading():
+            held.now = 3400
+        held.now = 4600
+        meter.look()
+    with meter.metering(three):  # alone, in pools that two have made
+        meter.look()
+    for job in (one, two, three):
+        assert (meter.usage(job).gpu_load // MIB, meter.usage(job).gpu_job // MIB) == (3400, 600)
+
+
 class TestReally:
     """This process's own memory, and the thread that looks."""
 
@@ -219,6 +253,17 @@ class TestReally:
             assert MIB < own() < resident()
         monkeypatch.setattr(module, "_STATUS", tmp_path / "none")
         assert own() == pytest.approx(resident(), rel=0.1)
+
+
+def test_a_file_of_weights_that_is_mapped_is_seen(tmp_path: Path) -> None:
+    import mmap
+
+    before = mapped()
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(bytes(5 * MIB))
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ):
+        assert mapped() - before == 5 * MIB
+    assert mapped() == before
 
 
 def test_waiting_is_not_work(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,7 +149,8 @@ def test_the_memory_of_a_gpu_has_lines_of_its_own_that_add_up() -> None:
 
 
 @pytest.mark.parametrize(
-    ("vram", "ram", "cpus", "slots"), [(6, 64, 64, 2), (80, 4, 64, 4), (80, 64, 2, 1), (2, 64, 64, 0), (80, 1, 64, 0)]
+    ("vram", "ram", "cpus", "slots"),
+    [(6, 64, 64, 1), (8, 64, 64, 2), (80, 4, 64, 4), (80, 64, 2, 1), (2, 64, 64, 0), (80, 1, 64, 0)],
 )
 def test_the_tightest_of_gpu_host_and_cpus_counts(vram: float, ram: float, cpus: int, slots: int) -> None:
     assert on_gpu("small", vram, ram, cpus).recommended == slots
@@ -237,3 +238,21 @@ def test_what_is_recommended_fits(model: str, gib: float, cpus: int) -> None:
     if found.recommended:
         assert OWN + c.base + c.load + found.recommended * c.job <= gib * GIB * 0.9 + 1
         assert found.recommended * found.threads <= max(cpus, found.recommended)
+
+
+def test_what_other_programs_hold_of_a_gpu_is_not_ours() -> None:
+    cost = Cost(0, GIB, GIB)
+    alone, beside = (
+        plan(
+            "small",
+            "cuda",
+            Bound("a test", 64 * GIB),
+            64,
+            lambda _: cost,
+            Vram(Bound("a GPU", 10 * GIB), lambda _: cost, others),
+        )
+        for others in (0, 3 * GIB)
+    )
+    assert alone.maximum - beside.maximum == 3
+    assert [line.value for line in beside.lines if line.text == "less what other programs hold"] == [-3 * GIB]
+    assert not [line for line in alone.lines if "other programs" in line.text]

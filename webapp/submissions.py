@@ -16,6 +16,7 @@ from tasks.actions import Box
 from tasks.chaining import submit_from_job
 from tasks.errors import StenoboxError
 from tasks.jobs import Job, JobKind
+from tasks.typed import Reader
 from tasks.wishes import FIELDS
 from webapp.bodies import read_json
 from webapp.endpoints import check_names
@@ -100,6 +101,9 @@ async def make(request: Request, box: Box, found: Submission) -> Job:
     return await run_in_threadpool(_source(found), box, found, sender)
 
 
+_submission = Reader(Submission)
+
+
 def fields_of(kind: JobKind) -> tuple[str, ...]:
     """What the body of a submission of this kind may say."""
     return (*SOURCES, *FIELDS[kind], "batch")
@@ -109,7 +113,7 @@ def read(body: dict[str, Any], kind: JobKind = JobKind.TRANSCRIPTION) -> Submiss
     """Check the fields and their types. Raises StenoboxError unknown_field or invalid_value, with the field's name."""
     check_names(body, fields_of(kind))
     try:
-        return msgspec.convert(body | {"kind": kind}, Submission)
+        return _submission.convert(body | {"kind": kind})
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at ")
         name = (re.findall(r"\w+", where) or [""])[0]

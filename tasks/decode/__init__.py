@@ -10,15 +10,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from tasks.capacity import SPARE_BYTES, WORK_SPARE_BYTES
 from tasks.decode.facts import Facts, Sound, Track
 from tasks.decode.forms import FORMS, Form
 from tasks.decode.process import Started, Told, converse
 from tasks.decode.samples import BYTES_PER_SECOND, SAMPLE_RATE
+from tasks.typed import Reader
 
 __all__ = ["BYTES_PER_SECOND", "FORMS", "SAMPLE_RATE", "Facts", "Form", "Sound", "Track", "decode", "extract"]
+
+_sound = Reader(Sound)
 
 
 def decode(
@@ -42,7 +43,7 @@ def decode(
     task = _task(source, target, max_seconds, track, language)
     task |= {"extras": str(extras) if extras else None, "spare_bytes": WORK_SPARE_BYTES}  # it is gone after the job
     answer = converse(task, extras or Path("/"), on_progress, on_start)
-    return msgspec.convert(answer["sound"], Sound)
+    return _sound.convert(answer["sound"])
 
 
 def extract(
@@ -64,7 +65,7 @@ def extract(
     task = _task(source, target, max_seconds, track, language)
     task |= {"form": form, "bitrate": bitrate, "spare_bytes": SPARE_BYTES}  # it stays
     answer = converse(task, target.parent, on_progress, on_start)
-    return msgspec.convert(answer["sound"], Sound)
+    return _sound.convert(answer["sound"])
 
 
 def _task(source: Path, target: Path, max_seconds: float, track: int | None, language: str | None) -> dict[str, Any]:

@@ -209,10 +209,11 @@ class Recognizer:
         # One is kept: the next language's, or the next device's, takes its place.
         with self._loading_aligner:
             if (device, language) not in self._aligners:
-                self._aligners = {}  # gone before the next one comes, unless a job is still using it
-                if device == "cuda":
-                    torch.cuda.empty_cache()  # else its memory stays with torch, which has it in other pieces
                 with self._meter.loading():
+                    if self._aligners:  # gone before the next one comes, unless a job is still using it
+                        self._aligners = {}
+                        if device == "cuda":
+                            torch.cuda.empty_cache()  # else its memory stays with torch, in pieces of other sizes
                     self._aligners = {
                         (device, language): whisperx.alignment.load_align_model(
                             language_code=language, device=device, model_name=folder, model_cache_only=True

@@ -136,6 +136,14 @@ def test_a_deleted_job_is_gone_for_all_and_comes_back_as_it_was(box: Box, state:
         assert box.transcript(box.get(job.id))["text"] == "yes no"
 
 
+def test_trying_again_takes_the_offer_away(box: Box) -> None:
+    job = put_job(box, State.QUEUED)
+    box.cancel(job.id, undoable=True)
+    box.retry(job.id)
+    too_late(box, job.id)
+    assert box.get(job.id).state == State.QUEUED
+
+
 def test_what_is_still_arriving_is_deleted_at_once(box: Box) -> None:
     job = put_job(box, State.RECEIVING)
     box.delete(job.id, undoable=True)

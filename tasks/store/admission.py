@@ -14,7 +14,7 @@ from tasks.capacity import Limits, Load, Request, changed, decide
 from tasks.db import Database, jobs, samples, settings
 from tasks.db import changes as changes_table
 from tasks.jobs import Job, JobKind, Params, Source, State, new_id
-from tasks.store import keyring, keys, rows
+from tasks.store import keyring, keys, rows, undos
 from tasks.store.pace import read_pace
 from tasks.store.resumable import Plan, add_upload
 
@@ -272,6 +272,7 @@ def retry(database: Database, first: Limits, job_id: str, submitter: str = "") -
         ).first()
         if row is not None and refusal is not None:
             raise refusal  # and nothing is written
+        undos.forget(connection, [job_id])
     return None if row is None else rows.job(row)
 
 

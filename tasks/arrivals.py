@@ -77,7 +77,7 @@ def recordings(folder: Path, on_error: Callable[[OSError], None], leave: Iterabl
             and name.lower() not in NOT_LOOKED_INTO
             and (depth or name not in leave)
         )
-        for name in files:
+        for name in sorted(files):
             path = Path(at, name)
             if not name.startswith(".") and (found := _look(path)) is not None and stat.S_ISREG(found.st_mode):
                 yield path

@@ -57,6 +57,8 @@ def backup(config: Config, target: Path, *, recordings: bool = False) -> Content
     that wait or run; recordings: also those of finished jobs. Raises BackupError."""
     if not config.jobs_db.is_file():
         raise BackupError(f"There is no box in {config.data}: {config.jobs_db.name} is missing. Set STENOBOX_DATA.")
+    if target.is_dir():
+        raise BackupError(f"{target} is a folder. Name a file in it, for example {target / 'box.tar'}")
     part = target.with_name(target.name + ".part")
     try:
         with tempfile.TemporaryDirectory(dir=target.absolute().parent, prefix=".stenobox-") as folder:

@@ -198,3 +198,15 @@ def test_help_names_what_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
         main(["bench", "--help"])
     told = capsys.readouterr().out
     assert all(option in told for option in ("--test-all", "--concurrent", "--against", "--apply", "--svg"))
+
+
+@pytest.mark.parametrize("option", ["--json", "--svg"])
+@pytest.mark.parametrize("where", ["none/x", "", "file/x"])
+def test_a_file_that_can_not_be_written_is_told_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: str, where: str
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("STENOBOX_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(bench.trial, "make_sound", lambda *_: pytest.fail("it was begun"))
+    assert main(["bench", option, str(tmp_path / where)]) == 1
+    assert "can't be written" in capsys.readouterr().err

@@ -11,6 +11,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -288,7 +289,7 @@ def test_the_web_alone_serves_and_stops_when_told(tmp_path: Path, number: int) -
     try:
         wait_until(up, 30)
         assert httpx.get(f"http://127.0.0.1:{port}/").status_code == 200
-        process.send_signal(number)
+        process.send_signal(signal.SIGINT)
     except BaseException:
         process.kill()
         raise
@@ -495,3 +496,81 @@ def test_a_download_that_fails_is_said_in_a_sentence(run: Callable[..., Any], mo
     monkeypatch.setattr(models, "fetch", fetch)
     said = run("models", "small")
     assert (said.status, said.out, said.err) == (1, "", "stenobox: There is no network.\n")
+
+
+# How it ends
+
+
+@pytest.mark.parametrize("arguments", [["models"], ["doctor", "--json"], ["--help"]])
+@pytest.mark.parametrize("gone", ["reader", "disk"])
+def test_an_output_that_takes_no_more_is_no_traceback(tmp_path: Path, arguments: list[str], gone: str) -> None:
+    """`stenobox models | true`, and the same into a file on a disk that is full."""
+    with (
+        open("/dev/full", "w") as full,
+        subprocess.Popen(
+            [*STENOBOX, *arguments],
+            env={"STENOBOX_LOG": "text", **os.environ, "STENOBOX_DATA": str(tmp_path / "data")},
+            stdout=full if gone == "disk" else subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process,
+    ):
+        if process.stdout:
+            process.stdout.close()
+        assert process.stderr is not None
+        said = process.stderr.read().decode()
+        status = process.wait(120)
+    if arguments != ["--help"]:
+        assert status == (141 if gone == "reader" else 1), said
+    assert "Traceback" not in said
+    assert "Exception ignored" not in said
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (NotADirectoryError(20, "Not a directory", "/dev/null/x"), "/dev/null/x can't be used: Not a directory."),
+        (PermissionError(13, "Permission denied", "/root/x"), "/root/x can't be used: Permission denied."),
+        (OSError(28, "No space left on device"), "The output can't be used: No space left on device."),
+    ],
+)
+def test_what_the_system_refuses_is_a_sentence(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, error: OSError, sentence: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("webapp.offline.list_models", refuse)
+    said = run("models")
+    assert (said.status, said.err) == (1, f"stenobox: {sentence}\n")
+
+
+def test_sigterm_ends_a_command_as_ctrl_c_does(
+    run: Callable[..., Any], fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """So that what it decoded goes with it: `timeout`, cron and systemd-run end commands by it."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        monkeypatch.setattr(fake, "transcribe", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+        said = run("transcribe", SAMPLES / "en-u000.flac")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (said.status, said.err) == (130, "stenobox: stopped\n")
+    assert list((tmp_path / "data").rglob("*.f32")) == []
+
+
+def test_a_ctrl_c_while_it_begins_is_quiet(tmp_path: Path) -> None:
+    """At any moment of its imports."""
+    program = "import sys; sys.stdout.write('.'); sys.stdout.flush(); from webapp.command import main; sys.exit(main())"
+    environment = {**os.environ, "STENOBOX_DATA": str(tmp_path / "data"), "STENOBOX_LOG": "text"}
+    for wait in (0.02, 0.1, 0.3):  # seconds; whether it is in time for any of them doesn't matter
+        with subprocess.Popen(
+            [sys.executable, "-P", "-c", program, "models"],
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        ) as process:  # fmt: skip
+            assert process.stdout is not None
+            assert process.stdout.read(1) == b"."
+            threading.Event().wait(wait)  # no condition: any moment will do
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=60)
+        assert b"Traceback" not in said
+        assert process.returncode in (0, 130, -signal.SIGINT)

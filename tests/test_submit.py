@@ -318,7 +318,8 @@ def test_lists_and_names_are_read_together_once(tmp_path: Path, files: tuple[Pat
         ("ftp://example.org/talk.mp3", "is not one that begins with http"),
         ("missing.mp3", "there is no such file"),
         ("empty.mp3", "the file is empty"),
-        (".", "this is not a file"),
+        (".", "there is no recording in it"),
+        ("/dev/null", "this is not a file"),
     ],
 )
 def test_what_can_not_be_sent_is_refused_before_anything_is(
@@ -459,3 +460,13 @@ def test_help_names_what_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
         main(["submit", "--help"])
     told = capsys.readouterr().out
     assert all(option in told for option in ("--list", "--server", "--out", "--state", "--format"))
+
+
+def test_a_folder_stands_for_its_recordings(tmp_path: Path) -> None:
+    for name in ("b.mp3", "a.flac", "notes.txt", ".hidden.mp3", "deep/er/c.wav", "deep/Thumbs.db", "empty.mp3"):
+        path = tmp_path / "talks" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"" if name == "empty.mp3" else b"x")
+    talks = tmp_path / "talks"
+    found = [talks / "a.flac", talks / "b.mp3", talks / "deep" / "er" / "c.wav"]
+    assert read_list([str(talks), str(talks / "b.mp3")], None) == tuple(found)

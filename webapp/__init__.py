@@ -8,5 +8,5 @@ A module here imports only modules above it:
     attempts_api  capacity_api  settings_api  ready  stories  pages  finished_page  batches_page  links  plots
     advice  limits_page  login  settings_page  openapi  documents  routes  door  scrape  app  light  outflow  protocol
     standin  server  supervisor  supervised  checkup  offline  client  ledger  progress  submit  figures  bench
-    keys_cli  password_cli  cli
+    keys_cli  password_cli  cli  command
 """

@@ -51,6 +51,8 @@ def run(config: Config, options: argparse.Namespace) -> int:
     most = MOST_CLIENTS if options.against else MOST_SLOTS
     if options.concurrent is not None and not 1 <= options.concurrent <= most:
         raise StenoboxError("invalid_value", f"--concurrent must be from 1 to {most}.")
+    for target in filter(None, (options.json, options.svg)):
+        _check_target(target)
     prepare_data_folder(config)
     with Scratch(config, "bench") as folder:
         sound = folder / "sound.f32"
@@ -64,6 +66,19 @@ def run(config: Config, options: argparse.Namespace) -> int:
             return _measure(config, database, options, sound)
         finally:
             database.close()
+
+
+def _check_target(path: Path) -> None:
+    """Whether a file can be written there: said before an hour of measuring, not after it. Raises StenoboxError."""
+    folder, wrong = path.absolute().parent, ""
+    if path.is_dir():
+        wrong = "it is a folder"
+    elif not folder.is_dir():
+        wrong = f"there is no folder {folder}"
+    elif not os.access(path if path.exists() else folder, os.W_OK):
+        wrong = "you may not write there"
+    if wrong:
+        raise StenoboxError("invalid_value", f"{path} can't be written: {wrong}. Nothing was measured.")
 
 
 # On the engine

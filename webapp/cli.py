@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,14 +29,23 @@ logger = logging.getLogger(__name__)
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. Returns the exit status: 0 done, 1 failed, 2 wrong usage or configuration."""
     os.umask(0o077)  # what this program writes is nobody else's business
-    password = take_password()
-    options = _options(sys.argv[1:] if arguments is None else arguments)
-    logs.begin(options.command)
     try:
+        password = take_password()
+        options = _options(sys.argv[1:] if arguments is None else arguments)
+        logs.begin(options.command)
+    except KeyboardInterrupt:
+        return _say("stopped", 130)
+    except SystemExit:  # after its help, or what is wrong with the options
+        _say_no_more()
+        raise
+    try:
+        if options.command not in _SERVING:
+            signal.signal(signal.SIGTERM, signal.default_int_handler)  # to leave nothing behind then, either
         config = from_env()
         _check(config, options.command)
         options.password = password
         status: int = options.run(config, options)
+        sys.stdout.flush()
         return status
     except ConfigError as error:
         return _say(str(error), 2, options.command)
@@ -45,6 +55,27 @@ def main(arguments: list[str] | None = None) -> int:
         return _say(str(error), 1, options.command)
     except KeyboardInterrupt:
         return _say("stopped", 130, options.command)
+    except BrokenPipeError:  # who read it has enough, as `head` has
+        _say_no_more()
+        return 141
+    except OSError as error:
+        if options.command in _SERVING:  # the log has a place for all of it
+            raise
+        _say_no_more()
+        return _say(f"{error.filename or 'The output'} can't be used: {error.strerror or error}.", 1, options.command)
+
+
+_SERVING = ("serve", "web", "worker")
+
+
+def _say_no_more() -> None:
+    """What could not be written out is not tried again at the end of the process."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, sys.stdout.fileno())
+        os.close(nothing)
 
 
 def _check(config: Config, command: str) -> None:
@@ -133,7 +164,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def submit_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("files", nargs="*", metavar="FILE", help="recordings to send, or links to them")
+    command.add_argument("files", nargs="*", metavar="FILE", help="recordings to send, folders of them, or links")
     command.add_argument("--list", metavar="FILE", help="a file that names one recording or link a line; - for stdin")
     command.add_argument("--server", metavar="URL", help="the box (default: the one on this machine)")
     command.add_argument("--model", help="name of a model (default: the box's own)")
@@ -256,14 +287,11 @@ def restore(config: Config, options: argparse.Namespace) -> int:
 
 
 def submit(config: Config, options: argparse.Namespace) -> int:
-    import signal
-
     from webapp.submit import Batch, read_list
     from webapp.submit import submit as run
     from webapp.supervisor import address
 
     logging.getLogger().setLevel(logging.WARNING)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     files = read_list(options.files, options.list)
     server = options.server or address(config)
     return run(

@@ -99,8 +99,18 @@ class Queue:
     def _send(self, task: Any, job_id: str) -> None:
         try:
             task(job_id)
-        except (sqlite.driver.Error, OSError):
-            logger.warning("the queue file took no message for job %s; the worker will find it", job_id, exc_info=True)
+        except (sqlite.driver.Error, OSError) as error:
+            logger.warning("the queue file took no message for job %s (%s); the worker will find it", job_id, error)
+
+
+def quiet(record: logging.LogRecord) -> bool:
+    """A filter for Huey's loggers: a queue file that can't be read now is nothing that anybody has to trace. The
+    heartbeat looks for work without it."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, (sqlite.driver.Error, OSError)):
+        record.msg, record.args = "%s (%s)", (record.getMessage().rstrip("."), error)
+        record.exc_info, record.levelno, record.levelname = None, logging.WARNING, "WARNING"
+    return True
 
 
 def _open(path: Path) -> Huey:

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from huey.consumer import Consumer
+from huey.consumer import Consumer, Scheduler, Worker
 
 from tasks import crashes, devices, proofs, scratch
 from tasks.config import Config
@@ -20,7 +20,7 @@ from tasks.heartbeat import Heartbeat
 from tasks.monitor import Monitor
 from tasks.pipeline import Pipeline
 from tasks.planner import Planner
-from tasks.queue import Queue
+from tasks.queue import Queue, quiet
 from tasks.recovery import rescue, take_data_folder
 from tasks.slots import MOST_SLOTS
 from tasks.store import LIGHT_SLOTS
@@ -109,6 +109,8 @@ def run(config: Config) -> None:
             on_drain=drain,
         )
         logging.getLogger("huey").setLevel(logging.WARNING)
+        for process in (Worker, Scheduler):
+            logging.getLogger(f"huey.consumer.{process.process_name}").addFilter(quiet)
         logger.info("worker %s ready", worker)
         consumer.run()
         for number in (signal.SIGTERM, signal.SIGINT):  # Python's own end would let a late one kill us

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from huey.consumer import Worker
+from huey.consumer import Scheduler, Worker
 from huey.registry import Message
 
 from tasks import sqlite
 from tasks.jobs import new_id
-from tasks.queue import TASKS, IdSerializer, Queue
+from tasks.queue import TASKS, IdSerializer, Queue, quiet
 
 pytestmark = pytest.mark.usefixtures("journal")
 
@@ -221,9 +221,34 @@ def test_a_call_on_a_locked_file_is_only_logged(
     call(queue, ID)
     outside.close()
     assert ID in caplog.text
+    assert not any(record.exc_info for record in caplog.records)
     assert len(queue.huey) == 0
     call(queue, ID)
     assert len(queue.huey) == 1
+
+
+@pytest.mark.parametrize(
+    ("process", "said"), [(Worker, "Error reading from queue"), (Scheduler, "Error reading schedule")]
+)
+def test_what_huey_says_of_a_locked_file_is_a_line(
+    path: Path, queue: Queue, caplog: pytest.LogCaptureFixture, process: Any, said: str
+) -> None:
+    log = logging.getLogger(f"huey.consumer.{process.process_name}")
+    log.addFilter(quiet)
+    queue.wake(ID)
+    outside = sqlite.connect(path, isolation_level=None)
+    outside.execute("BEGIN EXCLUSIVE")
+    try:
+        stop = threading.Event()
+        stop.set()
+        options: tuple[Any, ...] = (60, False) if process is Scheduler else (0.01, 0.01, 1)
+        process(queue.huey, stop, *options).loop()
+    finally:
+        outside.close()
+        log.removeFilter(quiet)
+    (record,) = [one for one in caplog.records if said in one.getMessage()]
+    assert (record.levelname, record.exc_info) == ("WARNING", None)
+    assert "locked" in record.getMessage()
 
 
 def remove_folder(path: Path) -> None:

@@ -20,8 +20,9 @@ from webapp import ledger
 from webapp import submit as module
 from webapp.cli import main
 from webapp.ledger import Entry, open_ledger
+from webapp.named import read_list
 from webapp.progress import Progress, length, summary
-from webapp.submit import Batch, read_list, submit
+from webapp.submit import Batch, submit
 
 
 @pytest.fixture(autouse=True)

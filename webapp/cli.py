@@ -287,7 +287,8 @@ def restore(config: Config, options: argparse.Namespace) -> int:
 
 
 def submit(config: Config, options: argparse.Namespace) -> int:
-    from webapp.submit import Batch, read_list
+    from webapp.named import read_list
+    from webapp.submit import Batch
     from webapp.submit import submit as run
     from webapp.supervisor import address
 

@@ -38,6 +38,8 @@ def must_be_readable(source: Path) -> None:
         with open(source, "rb") as file:
             while file.read(2**20):
                 pass
+    except FileNotFoundError:  # deleted while it was read
+        raise StenoboxError("media_missing", "The recording is no longer on this box. Send it again.") from None
     except OSError as error:
         if failing := disk.refusal(error):
             raise failing from error

@@ -26,7 +26,9 @@ from tasks.links.faults import Fault, code_of, for_log, written_errors
 
 FILE = "media"
 """Name of what is fetched, in the folder that this process was started in."""
-MEMORY_BYTES = 1024**3
+MEMORY_BYTES = 768 * 1024**2
+"""Of this process, and of deno, which does not start below 640 MiB. A usual link takes 60; two downloads and two looks
+may run beside the engine."""
 TIMEOUT_SECONDS = 20
 """How long a server may be silent."""
 TOLD_SECONDS = 0.5

@@ -2,11 +2,11 @@
 
 A module here imports only modules above it:
 
-    errors  typed  disk  sqlite  clock  platforms  egress  config  principals  keys  passwords  throttle  jobs
-    names  arrivals  logs  languages  cues  transcripts  machine  nvidia  proofs  devices  costs  slots  capacity
-    promises  db  accounts  metrics  store  access  logins  guard  media  retention  crashes  scratch  children
-    decode  models  links  planner  lookout  recovery  readiness  survey  journal  engine  synthetic  trial  queue
-    running  leases  heartbeat  monitor  sweeper  causes  outcomes  fetching  steps  pipeline  backup  findings
+    errors  typed  disk  sqlite  clock  platforms  egress  config  principals  keys  passwords  throttle  jobs  names
+    arrivals  logs  languages  cues  transcripts  lengths  machine  nvidia  proofs  devices  costs  slots  capacity
+    promises  tables  db  accounts  metrics  store  access  logins  guard  media  retention  crashes  scratch
+    children  decode  models  links  planner  lookout  recovery  readiness  survey  journal  engine  synthetic  trial
+    queue  running  leases  heartbeat  monitor  sweeper  causes  outcomes  fetching  steps  pipeline  backup  findings
     exposure  doctor  worker  repeats  reuse  wishes  receiving  undo  actions  batches  ingest  inbox  resumable
     chaining
 """

@@ -238,10 +238,9 @@ class Box:
         """Start at once what now may run: a message for each free slot."""
         if limits.intake == "paused":
             return
-        active = store.list_active(self.database)
-        free = limits.slots - sum(job.state == State.RUNNING for job in active)
-        for job in [job for job in active if job.state == State.QUEUED][: max(0, free)]:
-            self.queue.wake(job.id)
+        free = limits.slots - store.counts(self.database).running
+        for job_id in store.first_ids(self.database, max(0, free)):
+            self.queue.wake(job_id)
 
     def get(self, job_id: str) -> Job:
         """Raises StenoboxError not_found, also for what can't be an id and for a job that is another's."""
@@ -260,8 +259,11 @@ class Box:
         """See `store.list_jobs`; this and the following see only the principal's own."""
         return store.list_jobs(self.database, state, limit, after, self.principal.owner, batch)
 
-    def list_active(self) -> list[Job]:
-        return store.list_active(self.database, self.principal.owner)
+    def list_active(self, limit: int | None = None, *, apart: bool = False) -> list[Job]:
+        return store.list_active(self.database, self.principal.owner, limit, apart=apart)
+
+    def count_waiting(self) -> store.Waiting:
+        return store.count_waiting(self.database, self.principal.owner)
 
     def list_finished(self, limit: int, cursor: tuple[float, str] | None = None, *, newer: bool = False) -> list[Job]:
         return store.list_finished(self.database, limit, cursor, self.principal.owner, newer=newer)

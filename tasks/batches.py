@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, cast
 
-from tasks import capacity, media, store
+from tasks import media, store
 from tasks.actions import Box
 from tasks.capacity import Limits, Load
 from tasks.errors import StenoboxError
@@ -21,7 +22,7 @@ from tasks.jobs import Job, State, is_id
 from tasks.links.about import clean
 from tasks.receiving import Receiving
 from tasks.repeats import Repeat
-from tasks.store import Batch
+from tasks.store import Batch, Work
 from tasks.transcripts import find_format
 
 logger = logging.getLogger(__name__)
@@ -81,21 +82,44 @@ def listed(box: Box, limit: int, after: str | None = None) -> list[Batch]:
 
 def jobs_of(box: Box, batch: Batch, limit: int | None = None) -> list[Job]:
     """In the order they came; those that wait with their place in the queue."""
-    active = {job.id: job for job in box.list_active() if job.batch == batch.id}
-    return [active.get(job.id, job) for job in store.list_of_batch(box.database, batch.id, limit=limit)]
+    return store.list_of_batch(box.database, batch.id, limit=limit)
 
 
-def seconds_left(batch: Batch, active: list[Job], limits: Limits, load: Load) -> float | None:
-    """Estimated seconds until the last of its jobs is done; None when nothing is under way or nothing was measured yet.
+def seconds_left(box: Box, found: Sequence[Batch], limits: Limits, load: Load) -> dict[str, float]:
+    """Estimated seconds until the last job of each batch is done, by id; none for a batch of which nothing is under
+    way, or too little is known. limits, load: as they are now."""
+    works = store.work_of_batches(box.database, [batch.id for batch in found if batch.active])
+    told = {batch_id: _left(box, work, limits, load) for batch_id, work in works.items()}
+    return {batch_id: seconds for batch_id, seconds in told.items() if seconds is not None}
 
-    active: jobs that hold a place, of the whole box or of the batch; limits, load: as they are now."""
-    mine = [job for job in active if job.batch == batch.id]
-    places = [job.queue_position for job in mine if job.queue_position and not job.kind.light]
-    if places:
-        return capacity.queue_seconds(limits, load, max(places))
-    if any(job.state == State.RUNNING for job in mine) and load.job_seconds is not None:
-        return max(load.remaining, default=None)
-    return None
+
+def _left(box: Box, work: Work, limits: Limits, load: Load) -> float | None:
+    before, arrives = 0.0, 0.0
+    if work.arriving:  # they will be last in line
+        before = sum(load.remaining) + sum(load.waiting) + load.behind_seconds
+        before += sum(one.work for one in work.arriving)
+        arrives_in = _arrives_in(box, work)
+        if arrives_in is None:
+            return None
+        arrives = arrives_in
+    elif work.in_line:
+        before = sum(load.remaining) + work.in_line
+    # No slot is idle until the last one starts, so that one starts, and ends, no later than this.
+    queued = before / limits.slots + work.longest * (1 - 1 / limits.slots) if before else 0.0
+    # What arrives is worked on meanwhile, but the last to arrive still has all its work before it.
+    return max(queued, arrives + (work.longest if work.arriving else 0.0), work.left) or None
+
+
+def _arrives_in(box: Box, work: Work) -> float | None:
+    """Seconds until all that a batch's uploads announced is here, at the pace so far; None while that says nothing."""
+    missing, there = 0, 0
+    for one in work.arriving:
+        if one.bytes is None:
+            return None
+        here = media.arrived_if_any(box.config, one.id)
+        missing, there = missing + max(0, one.bytes - here), there + here
+    seconds = time.time() - min(one.since for one in work.arriving)
+    return missing / there * max(0.0, seconds) if there else None
 
 
 def cancel(box: Box, batch_id: str, *, undoable: bool = False) -> Batch:

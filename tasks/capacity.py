@@ -17,6 +17,7 @@ from msgspec import Meta
 
 from tasks.config import Config
 from tasks.errors import StenoboxError
+from tasks.jobs import Job
 from tasks.typed import Reader
 
 FIRST_GUESS_SECONDS = 30.0
@@ -69,11 +70,14 @@ class Load:
     """What the box holds now.
 
     job_seconds: mean processing time of the last completed jobs, None before the first. remaining: estimated seconds
-    of work left in each running job; waiting: in each queued one, in line, then in those that are being fetched.
+    of work left in each running job; waiting: in each of the first in line; behind: how many more there are, with those
+    that are being fetched, and behind_seconds: the work in all of those.
     downloading: jobs whose link is being fetched, in slots of their own; to_download: of the queued ones, those whose
     link still has to be. slack: times as long as expected that nine
     of ten jobs took at most. of_key: active jobs of the key that asks; guard: what the pressure guard does;
-    light: jobs in line or running that need no model, counted nowhere else.
+    light: jobs in line or running that need no model, counted nowhere else. announced: bytes that uploads under way
+    said they would bring in all. key_left: estimated seconds left in the first running job of the key that asks;
+    key_ahead: the work in line up to its first one there; None where it has none.
     """
 
     receiving: int = 0
@@ -82,12 +86,17 @@ class Load:
     job_seconds: float | None = None
     remaining: tuple[float, ...] = ()
     waiting: tuple[float, ...] = ()
+    behind: int = 0
+    behind_seconds: float = 0.0
     slack: float = 1.0
     of_key: int = 0
     guard: str = "calm"
     downloading: int = 0
     to_download: int = 0
     light: int = 0
+    announced: int = 0
+    key_left: float | None = None
+    key_ahead: float | None = None
 
     @property
     def active(self) -> int:
@@ -96,7 +105,8 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked for. bytes: size of the upload, None when the client didn't say; disk_free: bytes; fits: the
+    """What is asked for. bytes: size of the upload, None when the client didn't say; disk_free: bytes, with what has
+    come of what other uploads announced, all of which is taken off; fits: the
     largest model that fits this box when the one asked for doesn't, "" when none does, None when it fits; promised:
     places that others were told of and that come before the one this client may be told of; promised_until: seconds
     until the one of them comes whose job has to end for it, None if none has to (see `promises`)."""
@@ -120,7 +130,7 @@ def decide(limits: Limits, load: Load, request: Request) -> StenoboxError | None
         return never_fits(request)
     if limits.intake != "open":
         return _closed(limits, load)
-    if request.disk_free is not None and request.disk_free < (request.bytes or 0) + SPARE_BYTES:
+    if request.disk_free is not None and request.disk_free - load.announced < (request.bytes or 0) + SPARE_BYTES:
         return disk_full()
     if load.guard in ("hold", "unload", "stop"):
         wait = retry_after(limits, load)
@@ -130,7 +140,7 @@ def decide(limits: Limits, load: Load, request: Request) -> StenoboxError | None
             retry_after=wait,
         )
     if limits.per_key and load.of_key >= limits.per_key:
-        wait = retry_after(limits, load)
+        wait = _key_wait(limits, load)
         return StenoboxError(
             "key_limit",
             f"Your key has {load.of_key} active jobs, as many as it may have. Try again in {_told(wait)}, "
@@ -208,6 +218,23 @@ def seconds_until_room(limits: Limits, load: Load) -> int:
     return max(1, math.ceil(_free_in(limits, load, _above(limits, load))))
 
 
+def _key_wait(limits: Limits, load: Load) -> int:
+    """Whole seconds until the first job of the key that asks is very likely done."""
+    in_line = None if load.key_ahead is None else (sum(load.remaining) + load.key_ahead) / limits.slots
+    known = [seconds for seconds in (load.key_left, in_line) if seconds is not None]
+    if not known:  # all are still arriving: they will be last in line
+        return retry_after(limits, load)
+    return min(LONGEST_RETRY_AFTER, max(1, math.ceil(min(known) * load.slack)))
+
+
+def empty_seconds(limits: Limits, load: Load) -> float:
+    """Estimated seconds until all that is here is done, when nothing more comes."""
+    each = load.job_seconds or FIRST_GUESS_SECONDS
+    work = sum(load.remaining) + sum(load.waiting) + load.behind_seconds + load.receiving * each
+    longest = max([*load.remaining, *load.waiting, each if load.receiving else 0.0], default=0.0)
+    return max(longest, work / limits.slots)
+
+
 def _above(limits: Limits, load: Load) -> int:
     """How many jobs must end before one more fits."""
     return max(1, load.active - limits.places + 1)
@@ -218,9 +245,12 @@ def _free_in(limits: Limits, load: Load, above: int) -> float:
     ends = ends_in(limits, load)
     if above <= len(ends):
         return ends[above - 1]
+    seconds, more = ends[-1] if ends else 0.0, above - len(ends)
+    if load.behind:
+        seconds += min(more, load.behind) / load.behind * load.behind_seconds / limits.slots
+        more = max(0, more - load.behind)
     # Uploads under way, and those who were told to come, will be jobs too, of a length nobody knows yet.
-    rounds = math.ceil((above - len(ends)) / limits.slots)
-    return (ends[-1] if ends else 0.0) + rounds * (load.job_seconds or FIRST_GUESS_SECONDS)
+    return seconds + math.ceil(more / limits.slots) * (load.job_seconds or FIRST_GUESS_SECONDS)
 
 
 def _told(seconds: int) -> str:
@@ -237,12 +267,23 @@ def _ends_in(slots: int, remaining: tuple[float, ...], waiting: tuple[float, ...
     return tuple(sorted([*remaining, *_queue_ends(slots, remaining, waiting)]))
 
 
-def queue_seconds(limits: Limits, load: Load, position: int) -> float | None:
-    """Estimated seconds until the job at this place in the queue (1 is next) is done; None before anything was
-    measured."""
-    if load.job_seconds is None or position > len(load.waiting):
+def starts_in(limits: Limits, load: Load, position: int, ahead: float) -> float | None:
+    """Estimated seconds until the job at this place in the queue (1 is next) starts; None before anything was measured.
+    ahead: work in line before it."""
+    if load.job_seconds is None or position > len(load.waiting) + load.behind:
         return None
-    return _queue_ends(limits.slots, load.remaining, load.waiting)[position - 1]
+    if position <= len(load.waiting):
+        return _queue_ends(limits.slots, load.remaining, load.waiting)[position - 1] - load.waiting[position - 1]
+    return (sum(load.remaining) + ahead) / limits.slots  # until then no slot is free
+
+
+def times(limits: Limits, load: Load, job: Job) -> tuple[float | None, float | None]:
+    """Estimated seconds until a job starts, None when it doesn't wait, and until it is done; None: unknown."""
+    left = job.left_seconds
+    if job.queue_position is None:
+        return None, left
+    starts = None if job.ahead_seconds is None else starts_in(limits, load, job.queue_position, job.ahead_seconds)
+    return starts, None if starts is None or left is None else starts + left
 
 
 def _queue_ends(slots: int, remaining: tuple[float, ...], waiting: tuple[float, ...]) -> list[float]:

@@ -76,6 +76,19 @@ _MODELS = {
     "distil-medium.en": _model(790, 340, 300),
     "distil-large": _TURBO,
 }
+CATALOGUE = (
+    "demo",
+    "tiny",
+    "base",
+    "small",
+    "medium",
+    "large-v2",
+    "large-v3",
+    "turbo",
+    "tiny.en",
+    "base.en",
+    "small.en",
+)
 _WEIGHTS = {"int8": 1.0, "int8_float16": 1.0, "float32": 3.9}
 """Size of the weights against int8, on a CPU; small: 474 and 1,420 MiB more than the interpreter, medium 1,530 and
 3,880."""
@@ -218,6 +231,11 @@ def estimate(kind: Kind, records: Iterable[Record], aligner: int = ALIGNER) -> C
 
 def _same_engine(one: Kind, other: Kind) -> bool:
     return (one.model, one.compute_type, one.aligned) == (other.model, other.compute_type, other.aligned)
+
+
+def size(name: str) -> int:
+    """Bytes of a model's weights as int8, by its name: how large it is beside another."""
+    return _size(name).load
 
 
 def _size(name: str) -> _Model:

@@ -15,172 +15,25 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from tasks import disk, sqlite
 from tasks.config import Config
 from tasks.errors import StenoboxError
+from tasks.tables import attempts as attempts
+from tasks.tables import batches as batches
+from tasks.tables import changes as changes
+from tasks.tables import idempotency_keys as idempotency_keys
+from tasks.tables import jobs as jobs
+from tasks.tables import measurements as measurements
+from tasks.tables import metadata as metadata
+from tasks.tables import samples as samples
+from tasks.tables import settings as settings
+from tasks.tables import uploads as uploads
 
-SCHEMA = "0013"  # the newest migration; a test holds it equal to Alembic's head
+SCHEMA = "0014"  # the newest migration; a test holds it equal to Alembic's head
 BUSY_SECONDS = 10.0
 POOL_SIZE = 8  # connections that a process keeps; more are opened when more is asked at once, and closed again
-
-metadata = sa.MetaData()
-
-jobs = sa.Table(
-    "jobs",
-    metadata,
-    sa.Column("id", sa.String(32), primary_key=True),
-    sa.Column("kind", sa.String(32), nullable=False),
-    sa.Column("state", sa.String(16), nullable=False),
-    sa.Column("stage", sa.String(16)),
-    sa.Column("progress", sa.Float, nullable=False, default=0.0),
-    sa.Column("created_at", sa.Float, nullable=False),
-    sa.Column("queued_at", sa.Float),
-    sa.Column("started_at", sa.Float),
-    sa.Column("finished_at", sa.Float),
-    sa.Column("attempts", sa.Integer, nullable=False, default=0),
-    sa.Column("crashes", sa.Integer, nullable=False, default=0),
-    sa.Column("cancel_requested", sa.Boolean, nullable=False, default=False),
-    sa.Column("receiver", sa.String(32)),
-    sa.Column("token", sa.String(32)),
-    sa.Column("worker", sa.String(32)),
-    sa.Column("lease_until", sa.Float),
-    sa.Column("source_type", sa.String(16), nullable=False),
-    sa.Column("source_name", sa.Text, nullable=False),
-    sa.Column("source_bytes", sa.BigInteger),
-    sa.Column("source_seconds", sa.Float),
-    sa.Column("params", sa.JSON, nullable=False),
-    sa.Column("error_code", sa.String(32)),
-    sa.Column("error_message", sa.Text),
-    sa.Column("note", sa.Text),
-    sa.Column("result", sa.String(64)),
-    sa.Column("submitter", sa.String(64), nullable=False, server_default=sa.text("''")),
-    sa.Column("turn", sa.Integer, nullable=False, server_default=sa.text("0")),
-    sa.Column("work_seconds", sa.Float),
-    sa.Column("source_sha256", sa.String(64)),
-    sa.Column("media_removed_at", sa.Float),
-    sa.Column("source_url", sa.Text),
-    sa.Column("needs_download", sa.Boolean, nullable=False, server_default=sa.false()),
-    sa.Column("about", sa.JSON, nullable=False, server_default=sa.text("'{}'")),
-    sa.Column("resumed", sa.Float, nullable=False, server_default=sa.text("0")),
-    sa.Column("elapsed", sa.Float, nullable=False, server_default=sa.text("0")),
-    sa.Column("media", sa.JSON(none_as_null=True)),
-    sa.Column("batch", sa.String(32)),
-    # The states are literals here and in every query that counts them: a bound IN (?, ?) can't use a partial index.
-    sa.Index("jobs_active", "state", "turn", "queued_at", "id", sqlite_where=sa.text("finished_at IS NULL")),
-    sa.Index("jobs_created", "created_at", "id"),
-    sa.Index("jobs_finished", "finished_at", sqlite_where=sa.text("finished_at IS NOT NULL")),
-    sa.Index("jobs_batch", "batch", "created_at", sqlite_where=sa.text("batch IS NOT NULL")),
-    sa.Index("jobs_same", "source_sha256", sqlite_where=sa.text("source_sha256 IS NOT NULL")),
-)
-
-batches = sa.Table(
-    "batches",
-    metadata,
-    sa.Column("id", sa.String(32), primary_key=True),
-    sa.Column("submitter", sa.String(64), nullable=False),
-    sa.Column("name", sa.String(120), nullable=False),
-    sa.Column("created_at", sa.Float, nullable=False),
-    sa.Index("batches_name", "submitter", "name", unique=True),
-)
-
-idempotency_keys = sa.Table(
-    "idempotency_keys",
-    metadata,
-    sa.Column("submitter", sa.String(64), primary_key=True),
-    sa.Column("key", sa.String(255), primary_key=True),
-    sa.Column("job_id", sa.String(32), nullable=False),
-    sa.Column("created_at", sa.Float, nullable=False),
-    sa.Column("accepted", sa.Boolean, nullable=False),
-    sa.Index("idempotency_keys_job", "job_id"),
-)
-
-attempts = sa.Table(
-    "attempts",
-    metadata,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("job", sa.String(32), nullable=False),
-    sa.Column("number", sa.Integer, nullable=False),
-    sa.Column("token", sa.String(32), nullable=False, unique=True),
-    sa.Column("worker", sa.String(32), nullable=False),
-    sa.Column("started_at", sa.Float, nullable=False),
-    sa.Column("ended_at", sa.Float),
-    sa.Column("stage", sa.String(16)),
-    sa.Column("outcome", sa.String(16)),
-    sa.Column("cause", sa.String(32)),
-    sa.Column("sentence", sa.Text),
-    sa.Column("peak_bytes", sa.BigInteger),
-    sa.Column("batch", sa.Integer),
-    sa.Column("charged", sa.Boolean, nullable=False, server_default=sa.text("0")),
-    sa.Column("crash", sa.Text),
-    sa.Index("attempts_job", "job", "number"),
-)
-
-settings = sa.Table(
-    "settings",
-    metadata,
-    sa.Column("name", sa.String(32), primary_key=True),
-    sa.Column("value", sa.JSON, nullable=False),
-    sa.Column("changed_at", sa.Float, nullable=False),
-)
-
-uploads = sa.Table(
-    "uploads",
-    metadata,
-    sa.Column("id", sa.String(32), primary_key=True),
-    sa.Column("length", sa.BigInteger),
-    sa.Column("metadata", sa.Text, nullable=False),
-    sa.Column("submit", sa.Boolean, nullable=False),
-    sa.Column("verified_to", sa.BigInteger),
-    sa.Column("expires_at", sa.Float, nullable=False),
-    sa.Index("uploads_expires", "expires_at"),
-)
-
-changes = sa.Table(
-    "changes",
-    metadata,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("at", sa.Float, nullable=False),
-    sa.Column("by", sa.Text, nullable=False),
-    sa.Column("name", sa.String(32), nullable=False),
-    sa.Column("old", sa.JSON, nullable=False),
-    sa.Column("new", sa.JSON, nullable=False),
-)
-
-measurements = sa.Table(
-    "measurements",
-    metadata,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("at", sa.Float, nullable=False),
-    sa.Column("model", sa.String(64), nullable=False),
-    sa.Column("compute_type", sa.String(16), nullable=False),
-    sa.Column("windows", sa.Integer, nullable=False),
-    sa.Column("aligned", sa.Boolean, nullable=False),
-    sa.Column("base", sa.BigInteger, nullable=False),
-    sa.Column("load", sa.BigInteger, nullable=False),
-    sa.Column("job", sa.BigInteger, nullable=False),
-    *(sa.Column(name, sa.BigInteger, nullable=False, server_default=sa.text("0")) for name in ("gpu_load", "gpu_job")),
-    sa.Column("audio_seconds", sa.Float, nullable=False),
-    sa.Column("work_seconds", sa.Float, nullable=False),
-    sa.Column("beside", sa.Integer, nullable=False),
-    sa.Index("measurements_model", "model", "id"),
-)
-
-samples = sa.Table(
-    "samples",
-    metadata,
-    sa.Column("at", sa.Float, primary_key=True),
-    sa.Column("memory_used", sa.BigInteger, nullable=False),
-    sa.Column("memory_limit", sa.BigInteger, nullable=False),
-    sa.Column("swapped", sa.BigInteger, nullable=False),
-    sa.Column("stalled", sa.Float),
-    sa.Column("cpu", sa.Float, nullable=False),
-    sa.Column("response_seconds", sa.Float),
-    sa.Column("oom_kills", sa.Integer, nullable=False),
-    sa.Column("running", sa.Integer, nullable=False),
-    sa.Column("queued", sa.Integer, nullable=False),
-    sa.Column("guard", sa.String(16), nullable=False),
-)
 
 
 class SchemaError(Exception):
@@ -216,6 +69,7 @@ class Database:
         )
         event.listen(self.engine, "connect", _prepare)
         event.listen(self.engine, "begin", _begin)
+        event.listen(self.engine, "before_cursor_execute", _note_cursor)
         # SQLite's own busy wait is unfair between threads: one lock here keeps the longest wait eight times shorter.
         self._turn = threading.Lock()
         self._busy_seconds = busy_seconds
@@ -223,7 +77,12 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection that sees one snapshot. Raises StenoboxError database_busy."""
-        with self._sentences(), self.engine.connect() as connection, connection.begin():
+        with (
+            self._sentences(),
+            self.engine.connect() as connection,
+            connection.begin(),
+            _no_statement_left(connection),
+        ):
             yield connection
 
     @contextmanager
@@ -237,7 +96,7 @@ class Database:
         try:
             with self._sentences(), self.engine.connect() as connection:
                 connection = connection.execution_options(begin="IMMEDIATE")
-                with connection.begin():
+                with connection.begin(), _no_statement_left(connection):
                     yield connection
         finally:
             self._turn.release()
@@ -247,6 +106,8 @@ class Database:
         """What SQLite says of disk and locks, as refusals that the caller can live with."""
         try:
             yield
+        except PoolTimeout as error:  # every connection is lent, to those who wait themselves
+            raise _busy() from error
         except OperationalError as error:
             text = str(error.orig)
             if "locked" in text or "busy" in text:
@@ -277,6 +138,23 @@ def _prepare(connection: Any, _record: object) -> None:
 
 def _begin(connection: Connection) -> None:
     connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get('begin', 'DEFERRED')}")
+
+
+def _note_cursor(connection: Connection, cursor: Any, *_: object) -> None:
+    connection.info.setdefault("cursors", []).append(cursor)
+
+
+@contextmanager
+def _no_statement_left(connection: Connection) -> Iterator[None]:
+    """Close every cursor before the transaction ends. A rollback resets the statement of one that was left in the
+    middle of its rows, and gives it to the next that asks the same: two cursors then move one statement, and rows come
+    twice, or "Error binding parameter 0"."""
+    info = connection.info
+    try:
+        yield
+    finally:
+        for cursor in info.pop("cursors", ()):
+            cursor.close()
 
 
 def _busy() -> StenoboxError:

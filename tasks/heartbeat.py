@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tasks import store
@@ -96,18 +96,20 @@ class Heartbeat:
 
     def reconcile(self) -> None:
         """Put back what a dead worker held, and wake a thread if there is room for what waits in line."""
-        load = store.load(self._database)
+        load = store.counts(self._database)
         if load.running + load.light + load.downloading > len(self._running):
             for token, stamp in self._leases.over(self._others()).items():
                 for job in store.requeue_if_silent(self._database, token, stamp):
                     logger.warning("job %s: its worker is gone; back in line", job.id)
         limits = self._planner.limits()
         if load.to_download and load.downloading < limits.download_slots:
-            for job in store.list_active(self._database)[-1:]:
-                self._queue.fetch(job.id)
+            self._call(self._queue.fetch)
         if load.light or (load.queued > load.to_download and load.running < limits.slots):
-            for job in store.list_active(self._database)[-1:]:  # any will do; there may be none by now
-                self._queue.wake(job.id)
+            self._call(self._queue.wake)
+
+    def _call(self, call: Callable[[str], None]) -> None:
+        if job_id := store.first_in_line(self._database):  # any will do; there may be none by now
+            call(job_id)
 
     def _others(self) -> dict[str, float]:
         found = store.stamps(self._database)

@@ -173,7 +173,11 @@ class Job:
     batch: str | None = None
     """The id of the batch it is in, if it is in one."""
     queue_position: int | None = None
-    """1 for the next to start; only for queued jobs read through `store.get` and `store.list_jobs`."""
+    """1 for the next to start; only for queued jobs read through `store.get` and the lists."""
+    ahead_seconds: float | None = field(default=None, repr=False)
+    """Estimated work in line before it; as `queue_position`, and None before anything was measured."""
+    left_seconds: float | None = field(default=None, repr=False)
+    """Estimated work left in it, of a job that waits or runs; None while nothing is known."""
 
     @property
     def finished(self) -> bool:

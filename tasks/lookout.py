@@ -59,7 +59,8 @@ class Lookout:
 
     def look(self, submitter: str = "") -> None:
         """Read limits and load. Raises StenoboxError database_busy."""
-        now, limits, load = time.monotonic(), self._planner.limits(), store.load(self._database, submitter)
+        now, limits = time.monotonic(), self._planner.limits()
+        load = store.load(self._database, submitter, self._per_key(submitter) if submitter else 0)
         if len(self._seen_of) >= MOST_KEYS:
             self._seen_of.clear()
         self._seen_of[submitter] = (now, load.of_key)

@@ -63,6 +63,14 @@ def arrived(config: Config, job_id: str) -> int:
         raise _sentence(error) from error
 
 
+def arrived_if_any(config: Config, job_id: str) -> int:
+    """As `arrived`; 0 for what has no folder, or none any more."""
+    try:
+        return arrived(config, job_id)
+    except StenoboxError:
+        return 0
+
+
 def sound(config: Config, job_id: str, token: str) -> Path:
     """Decoded sound: little-endian float32, mono, 16 kHz, no header."""
     return folder(config, job_id) / f"{token}.f32"

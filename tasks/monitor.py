@@ -106,7 +106,7 @@ class Monitor:
             self._replacing = False
 
     def _sample(self, memory: Memory, pressure: Pressure) -> None:
-        load = store.load(self._database)
+        load = store.counts(self._database)
         store.add_sample(
             self._database,
             store.Sample(

@@ -75,7 +75,7 @@ def rescue(config: Config, database: Database, crash: str = "") -> None:
     for job_id in nobodys:
         logger.warning("job %s: no such job; removing its files", job_id)
         media.remove(config, job_id)
-    waiting = {job.id for job in store.list_active(database)}
+    waiting = store.active_ids(database)
     for job_id in found - nobodys:
         for left in media.entries(config, job_id):
             if left.name.startswith("fetch-") or left.suffix == ".work":

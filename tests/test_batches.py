@@ -19,12 +19,12 @@ from web_support import END, FORM, LOST, TRANSCRIPT, field_part, file_part, live
 from tasks import batches, ingest, media, store
 from tasks.actions import Box
 from tasks.batches import Names
-from tasks.capacity import Limits, Load
+from tasks.capacity import Request
 from tasks.config import Config
 from tasks.db import batches as table
 from tasks.db import jobs as jobs_table
 from tasks.errors import StenoboxError
-from tasks.jobs import Job, JobKind, Params, Source, State
+from tasks.jobs import Job, Params, Source, State
 from tasks.retention import DAY, tidy
 from webapp.client import Client
 
@@ -180,19 +180,56 @@ def test_a_batch_without_a_job_has_neither_end_nor_progress(client: TestClient) 
     assert (answer["total"], answer["progress"], answer["finished_at"], answer["eta_seconds"]) == (0, 0.0, None, None)
 
 
-def test_the_time_left_is_that_of_its_last_job_in_line() -> None:
-    batch = store.Batch("b", "Talks", "", 0.0, {State.RUNNING: 1})
-    limits, load = Limits(1, 9, 10**9, 9.0), Load(job_seconds=10.0, remaining=(4.0,), waiting=(10.0, 10.0, 10.0))
-    params, source = Params("demo"), Source("upload", "talk.mp3")
+def test_the_time_left_is_that_of_its_last_job_in_line(box: Box) -> None:
+    box.change_settings({"slots": 1}, "test")
+    put(box, State.COMPLETED)
+    running, *_ = put(box, State.RUNNING), put(box, State.QUEUED), put(box, State.QUEUED, batch="Later")
 
-    def job(state: State, place: int | None, batch: str | None) -> Job:
-        return Job("1", JobKind.TRANSCRIPTION, state, source, params, 0.0, batch=batch, queue_position=place)
+    def left() -> dict[str, float]:
+        found = batches.listed(box, 10)
+        told = batches.seconds_left(box, found, box.limits(), box.load())
+        return {batch.name: told[batch.id] for batch in found if batch.id in told}
 
-    found = [job(State.RUNNING, None, "b"), job(State.QUEUED, 2, "b"), job(State.QUEUED, 3, None)]
-    assert batches.seconds_left(batch, found, limits, load) == 24.0
-    assert batches.seconds_left(batch, found[:1], limits, load) == 4.0
-    assert batches.seconds_left(batch, found[2:], limits, load) is None
-    assert batches.seconds_left(batch, found[:1], limits, Load()) is None
+    def know(**values: Any) -> None:
+        with box.database.write() as connection:
+            connection.execute(sa.update(jobs_table).where(jobs_table.c.finished_at.is_(None)).values(**values))
+
+    know(guessed_seconds=25.0, source_seconds=None)  # ten times as long as what took a second
+    assert left() == {"Talks": 20.0, "Later": 30.0}
+    with box.database.write() as connection:
+        connection.execute(sa.update(jobs_table).where(jobs_table.c.id == running.id).values(left_seconds=4.0))
+    assert left() == {"Talks": 14.0, "Later": 24.0}
+    box.change_settings({"slots": 3}, "test")  # each may start at once, but no slot makes one job shorter
+    assert left()["Talks"] == pytest.approx(14 / 3 + 10 * 2 / 3)
+
+
+def test_a_batch_whose_files_arrive_waits_for_them_and_for_their_work(box: Box) -> None:
+    box.change_settings({"slots": 1}, "test")
+    put(box, State.COMPLETED)
+    plan = store.Plan(Params("demo"), "", True, time.time() + 60)
+    job_id = store.admit(
+        box.database, box.planner.first(), Request(), Source("upload", "a.wav", 320_000), None, plan=plan
+    )
+    batches.enter_job(box, job_id, "Talks")
+
+    def left() -> float | None:
+        return batches.seconds_left(box, [one(box)], box.limits(), box.load()).get(one(box).id)
+
+    assert left() is None  # nothing has come yet: who knows how fast it does
+    with media.Part(box.config, job_id) as part:
+        part.write(bytes(80_000))
+        with box.database.write() as connection:
+            connection.execute(
+                sa.update(jobs_table).where(jobs_table.c.id == job_id).values(created_at=time.time() - 30)
+            )
+        seconds = left()
+    assert seconds is not None
+    assert 94 <= seconds < 100  # a quarter came in 30 s; then 10 s of sound are to be worked on
+
+
+def test_before_anything_was_measured_no_time_is_told(box: Box) -> None:
+    put(box, State.QUEUED)
+    assert batches.seconds_left(box, [one(box)], box.limits(), box.load()) == {}
 
 
 # The resource

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace as changed_load
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,10 @@ from tasks.capacity import (
     Request,
     changed,
     decide,
+    empty_seconds,
     first_limits,
-    queue_seconds,
     retry_after,
+    starts_in,
     too_large,
 )
 from tasks.config import Config
@@ -154,21 +156,44 @@ def test_whatever_the_load_a_request_fits_only_below_the_limit_and_is_told_at_mo
 
 
 @pytest.mark.parametrize(
-    ("slots", "load", "position", "seconds"),
+    ("slots", "load", "position", "starts"),
     [
         (1, Load(queued=1, waiting=(10,)), 1, None),
-        (1, Load(queued=1, waiting=(10,), job_seconds=10), 1, 10),
-        (1, Load(running=1, queued=1, remaining=(7,), waiting=(10,), job_seconds=10), 1, 17),
-        (2, Load(running=1, queued=1, remaining=(90,), waiting=(10,), job_seconds=10), 1, 10),  # the free slot
-        (2, Load(running=2, queued=2, remaining=(5, 9), waiting=(10, 20), job_seconds=10), 2, 29),
-        (1, Load(running=3, queued=1, remaining=(5, 9, 2), waiting=(10,), job_seconds=10), 1, 19),  # slots lowered
+        (1, Load(queued=1, waiting=(10,), job_seconds=10), 1, 0),
+        (1, Load(running=1, queued=1, remaining=(7,), waiting=(10,), job_seconds=10), 1, 7),
+        (2, Load(running=1, queued=1, remaining=(90,), waiting=(10,), job_seconds=10), 1, 0),  # the free slot
+        (2, Load(running=2, queued=2, remaining=(5, 9), waiting=(10, 20), job_seconds=10), 2, 9),
+        (1, Load(running=3, queued=1, remaining=(5, 9, 2), waiting=(10,), job_seconds=10), 1, 9),  # slots lowered
+        (2, Load(running=2, remaining=(5, 9), waiting=(10,), behind=3, behind_seconds=90, job_seconds=10), 3, 22),
         (1, Load(job_seconds=10), 1, None),  # it has just started
     ],
 )
 def test_a_place_in_line_has_an_estimate_once_a_job_was_measured(
-    slots: int, load: Load, position: int, seconds: float | None
+    slots: int, load: Load, position: int, starts: float | None
 ) -> None:
-    assert queue_seconds(limits(slots), load, position) == seconds
+    """The work in line before it is 30 seconds; that counts beyond those that are looked at one by one."""
+    assert starts_in(limits(slots), load, position, 30) == starts
+
+
+def test_what_a_key_has_to_wait_for_is_the_first_of_its_own_jobs() -> None:
+    full = replace(limits(slots=2, queue_limit=9), per_key=2)
+    busy = Load(running=2, queued=2, remaining=(500, 40), waiting=(100, 100), of_key=2, job_seconds=7)
+
+    def told(load: Load) -> int | None:
+        refusal = decide(full, load, Request())
+        assert refusal is not None
+        return refusal.retry_after
+
+    assert told(changed_load(busy, key_left=500)) == 500  # not 40, when another's is done
+    assert told(changed_load(busy, key_ahead=200)) == (500 + 40 + 200) / 2
+    assert told(changed_load(busy, key_left=500, key_ahead=200)) == 370
+
+
+def test_jobs_that_are_only_summed_up_count_with_their_work() -> None:
+    load = Load(queued=100, waiting=(10,) * 64, behind=36, behind_seconds=3600, job_seconds=10)
+    assert retry_after(limits(queue_limit=99), load, 63) == 640
+    assert retry_after(limits(queue_limit=99), load, 81) == 640 + 18 * 100
+    assert empty_seconds(limits(queue_limit=99), load) == 640 + 3600
 
 
 OPEN = limits()

@@ -457,3 +457,46 @@ def test_a_full_disk_has_its_sentence_and_nothing_is_written(database: Database)
 def test_a_mistake_in_a_query_stays_a_mistake(database: Database) -> None:
     with pytest.raises(sa.exc.OperationalError, match="no such table"), database.read() as connection:
         connection.execute(sa.text("SELECT 1 FROM no_table"))
+
+
+# A pooled connection after an exception in the middle of a result
+
+
+def test_a_result_that_was_left_in_the_middle_does_not_disturb_the_next(database: Database) -> None:
+    """Its cursor lives on in the traceback, and is collected while somebody else reads the same."""
+    with database.write() as connection:
+        rows = [{"name": f"{number:03}", "value": 1, "changed_at": 0.0} for number in range(60)]
+        connection.execute(sa.insert(settings), rows)
+    query = sa.select(settings.c.name).where(settings.c.changed_at >= 0.0).order_by(settings.c.name).limit(50)
+    left: list[Any] = []
+
+    def leave_in_the_middle() -> None:
+        with database.read() as connection:
+            left.append(iter(connection.execute(query)))
+            for _ in range(30):
+                next(left[0])
+            raise KeyError("strange")
+
+    for _ in range(2):
+        with pytest.raises(KeyError, match="strange"):
+            leave_in_the_middle()
+        with database.read() as connection:
+            found = iter(connection.execute(query))
+            first = [next(found).name for _ in range(34)]
+            left.clear()
+            assert len(first + [row.name for row in found]) == 50
+
+
+def test_when_every_connection_is_lent_it_is_busy(config: Config, database: Database) -> None:
+    database.engine.pool._timeout = 0.01  # type: ignore[attr-defined]
+    lent = [database.engine.connect() for _ in range(40)]
+    try:
+        with pytest.raises(StenoboxError) as raised, database.read():
+            pass
+        assert (raised.value.code, raised.value.kind.status) == ("database_busy", 503)
+        with pytest.raises(StenoboxError, match="busy"), database.write():
+            pass
+    finally:
+        for connection in lent:
+            connection.close()
+    assert names(database) == []

@@ -248,7 +248,7 @@ def test_a_look_for_lost_work_happens_every_two_seconds(box: Box, clock: SimpleN
 
 
 def test_a_job_that_vanishes_between_two_looks_is_no_error(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "load", lambda _: Load(queued=1))
+    monkeypatch.setattr(store, "counts", lambda _: Load(queued=1))
     box.heartbeat.beat()
     assert box.messages == 0
     assert box.engines.asked == 1

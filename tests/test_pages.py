@@ -505,7 +505,7 @@ def test_a_wrong_method_is_a_page_with_the_right_ones(client: TestClient) -> Non
 def test_a_busy_database_is_a_page_with_the_time_to_come_back(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def busy(*_: object) -> None:
+    def busy(*_: object, **__: object) -> None:
         raise StenoboxError("database_busy", "The database is busy.", retry_after=5)
 
     monkeypatch.setattr(store, "list_active", busy)

@@ -310,7 +310,7 @@ def test_every_answer_carries_the_security_headers(client: TestClient, method: s
 
 
 def test_an_internal_error_carries_them_too(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise RuntimeError("boom")
 
     monkeypatch.setattr(store, "list_active", broken)

@@ -10,9 +10,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from tasks import batches
 from tasks.actions import Box
-from tasks.capacity import Limits, Load
 from tasks.errors import StenoboxError
-from tasks.jobs import Job, State, is_id
+from tasks.jobs import State, is_id
 from tasks.store import Batch
 from webapp.api import MOST_JOBS, attachment, box_of
 from webapp.bodies import read_json
@@ -26,9 +25,8 @@ EXAMPLE = '{"name": "Interviews"}'
 RETRIABLE = (State.FAILED, State.CANCELED)
 
 
-def batch_json(batch: Batch, active: list[Job], limits: Limits, load: Load) -> shapes.Batch:
-    """One batch. active: the jobs that hold a place; limits, load: as they are now."""
-    left = batches.seconds_left(batch, active, limits, load)
+def batch_json(batch: Batch, left: float | None) -> shapes.Batch:
+    """One batch. left: see `batches.seconds_left`."""
     path = f"/api/v1/batches/{batch.id}"
     return {
         "id": batch.id,
@@ -45,8 +43,8 @@ def batch_json(batch: Batch, active: list[Job], limits: Limits, load: Load) -> s
 
 
 def _json(box: Box, found: list[Batch]) -> list[shapes.Batch]:
-    active, limits, load = box.list_active(), box.limits(), box.load()
-    return [batch_json(batch, active, limits, load) for batch in found]
+    left = batches.seconds_left(box, found, box.limits(), box.load())
+    return [batch_json(batch, left.get(batch.id)) for batch in found]
 
 
 async def create_batch(request: Request) -> Response:

@@ -13,7 +13,7 @@ from webapp.api import box_of
 from webapp.batches_api import asked_state, zip_response
 from webapp.bodies import read_fields
 from webapp.pages import page_or_partial, reasons, see, undos
-from webapp.stories import tell_batches
+from webapp.stories import tell_batches, tell_times
 
 MOST_BATCHES = 100
 MOST_ROWS = 200
@@ -25,7 +25,7 @@ def index(request: Request) -> Response:
     box = box_of(request)
     found = batches.listed(box, MOST_BATCHES)
     context = {
-        "rows": tell_batches(box, found, box.list_active(), box.limits()),
+        "rows": tell_batches(box, found, box.limits()),
         "submitters": box.submitters(),
         "undos": undos(box),
         "reasons": reasons(box, box.limits()),
@@ -38,15 +38,16 @@ def show(request: Request) -> Response:
     """GET /batches/{id}: one batch and its jobs."""
     box = box_of(request)
     batch = batches.get(box, request.path_params["id"])
-    jobs = batches.jobs_of(box, batch, MOST_ROWS)
+    jobs, limits = batches.jobs_of(box, batch, MOST_ROWS), box.limits()
     context = {
         "jobs": jobs,
+        "times": tell_times(box, jobs, limits),
         "formats": tuple(FORMATS),
         "submitter": box.submitters().get(batch.submitter),
         "submitters": {},  # all its jobs are that one's
         "undos": undos(box),
         "reasons": reasons(box, box.limits()),
-    } | tell_batches(box, [batch], jobs, box.limits())[0]
+    } | tell_batches(box, [batch], limits)[0]
     return page_or_partial(request, "batches/show.html", "batches/_batch.html", context, lambda: {})
 
 

@@ -24,12 +24,14 @@ from tasks.wishes import FIELDS
 from webapp.api import box_of, transcript_response
 from webapp.bodies import read_fields
 from webapp.errors import headers
-from webapp.stories import in_short, tell, tell_batches
+from webapp.stories import in_short, tell, tell_batches, tell_times
 from webapp.submitters import asker_of, submitter_of
 from webapp.templating import templates, when
 from webapp.uploads import read_form
 
 MOST_FINISHED = 50
+MOST_WAITING = 50
+"""Jobs in line, and uploads, that the front page lists one by one."""
 FEW_BATCHES = 5
 """Those that the front page shows when fewer are under way."""
 _LANGUAGES = sorted(NAMES.items(), key=lambda item: item[1])
@@ -46,16 +48,18 @@ def index(request: Request) -> Response:
 def _groups(request: Request) -> tuple[dict[str, Any], dict[str, Any]]:
     """What moves while something runs, and what stands still until something finishes: by far the larger part."""
     box = box_of(request)
-    active = box.list_active()
+    active, waiting = box.list_active(MOST_WAITING, apart=True), box.count_waiting()
     limits = box.limits()
     found = _batches(box)
     moving = {
-        "batches": tell_batches(box, found, active, limits),
+        "batches": tell_batches(box, found, limits),
         "batches_total": store.count_batches(box.database, box.principal.owner),
         "batch_names": {batch.id: batch.name for batch in found},
         "running": [job for job in active if job.state == State.RUNNING],
         "queued": [job for job in active if job.state == State.QUEUED],
         "receiving": [job for job in active if job.state == State.RECEIVING],
+        "lines": waiting,
+        "times": tell_times(box, active, limits),
         "limits": limits,
         "reasons": reasons(box, limits),
         "undos": undos(box),
@@ -189,6 +193,7 @@ def show(request: Request) -> Response:
         "lost": lost,
         "undos": undos(box, job.id),
         "reasons": [] if job.finished or job.state == State.RUNNING else reasons(box, box.limits()),
+        "times": tell_times(box, [job], box.limits()),
         "tries": tell(job, tries),
         "in_short": in_short(job, tries),
     }

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def job_json(job: Job, limits: Limits, load: Load, submitters: Mapping[str, str]) -> shapes.Job:
     """One job. limits, load: as they are now; submitters: see `Box.submitters`. `eta_seconds` is an estimate from this
-    box's own jobs, null before the first; `submitter` the name of the key it came with, for who sees several's."""
+    box's own jobs, null while nothing is known; `submitter` the name of its key, for who sees several's."""
     links: shapes.JobLinks = {"self": f"/api/v1/jobs/{job.id}"}
     if job.state == State.COMPLETED and job.kind == JobKind.TRANSCRIPTION:
         links["transcript"] = f"/api/v1/jobs/{job.id}/transcript"
@@ -76,7 +76,5 @@ def _failed(error: Failure | None) -> shapes.Failed | None:
 
 
 def _eta(job: Job, limits: Limits, load: Load) -> float | None:
-    if job.queue_position is None:
-        return None
-    seconds = capacity.queue_seconds(limits, load, job.queue_position)
+    _, seconds = capacity.times(limits, load, job)
     return None if seconds is None else round(seconds, 1)

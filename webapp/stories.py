@@ -1,19 +1,19 @@
 """The tries at a job as people read them on its page: when, for how long, where, with how much memory, why it ended.
 
-And how far batches are."""
+And how far batches are, and when jobs start and end."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from tasks import batches, store
+from tasks import batches, capacity, store
 from tasks.actions import Box
-from tasks.capacity import Limits
+from tasks.capacity import Limits, Load
 from tasks.jobs import Job, Stage, State
 from tasks.store import AttemptRecord, Batch
 from tasks.store.history import LOST
@@ -100,17 +100,35 @@ def _next(job: Job, one: AttemptRecord, after: AttemptRecord | None) -> str:
     return f"It was tried again alone{', with less of it at a time' if less else ''}."
 
 
-def tell_batches(box: Box, found: list[Batch], active: list[Job], limits: Limits) -> list[dict[str, Any]]:
+def tell_batches(box: Box, found: list[Batch], limits: Limits) -> list[dict[str, Any]]:
     """Batches as rows show them: `batch`, and `left`, the time until all is done in rough seconds, or None."""
-    load = box.load() if any(batch.active for batch in found) else None
-    rows = []
-    for batch in found:
-        left = None if load is None else batches.seconds_left(batch, active, limits, load)
-        rows.append({"batch": batch, "left": None if left is None else _roughly(left)})
-    return rows
+    left = batches.seconds_left(box, found, limits, box.load()) if any(batch.active for batch in found) else {}
+    return [{"batch": batch, "left": roughly(left.get(batch.id))} for batch in found]
 
 
-def _roughly(seconds: float) -> int:
-    """Rounded up, so that a page doesn't change every second: to 10 s, above a minute to minutes."""
-    step = 10 if seconds <= 60 else 60
+def tell_times(box: Box, jobs: Iterable[Job], limits: Limits) -> dict[str, Times]:
+    """When each of these jobs starts and is done, by id, in rough seconds, for those that wait or run."""
+    waiting = [job for job in jobs if job.queue_position is not None or job.left_seconds is not None]
+    load = box.load() if any(job.queue_position for job in waiting) else Load()
+    found = {}
+    for job in waiting:
+        starts, ends = capacity.times(limits, load, job)
+        found[job.id] = Times(roughly(starts), roughly(ends))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Rough seconds from now, None where nobody can tell or it is over."""
+
+    starts: int | None
+    ends: int | None
+
+
+def roughly(seconds: float | None) -> int | None:
+    """Rounded up, so that a page doesn't change every second and promises no more than is known: to 10 s, above a
+    minute to minutes, above ten to five, above an hour to quarters."""
+    if seconds is None:
+        return None
+    step = next((step for most, step in ((60, 10), (600, 60), (3600, 300)) if seconds <= most), 900)
     return max(step, math.ceil(seconds / step) * step)

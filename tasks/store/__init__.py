@@ -11,10 +11,8 @@ from tasks.store.admission import (
     choices,
     drop_if_receiving,
     drop_receiving_of_others,
-    guard,
     limits,
     list_changes,
-    load,
     queue_if_receiving,
     receiving_of_others,
     retry,
@@ -37,6 +35,7 @@ from tasks.store.attempts import (
 )
 from tasks.store.batches import (
     Batch,
+    Work,
     begin_batch,
     count_batches,
     delete_batch_if_empty,
@@ -46,6 +45,7 @@ from tasks.store.batches import (
     list_batches,
     list_of_batch,
     list_unfinished_batches,
+    work_of_batches,
 )
 from tasks.store.downloads import admit_link, claim_download, fetched_if_owned, note_download_if_owned
 from tasks.store.history import AttemptRecord, Cause, Seen, list_attempts
@@ -53,6 +53,7 @@ from tasks.store.keeping import existing, move_ends, note_media_removed_before, 
 from tasks.store.keyring import Key, add_key_if_new, list_keys, note_use, revoke_key_if_live, rotate_key_if_live
 from tasks.store.keys import KeyTaken, find_key, forget_keys, free_key_if_over
 from tasks.store.measuring import Sample, add_record, add_sample, factor, list_samples, records
+from tasks.store.occupancy import HEAD, counts, guard, load
 from tasks.store.passwords import (
     Secret,
     invitation_waits,
@@ -66,10 +67,15 @@ from tasks.store.passwords import (
     set_password_if_invited,
 )
 from tasks.store.reading import (
+    Waiting,
+    active_ids,
     cancel,
     count_finished,
+    count_waiting,
     delete,
     delete_finished_before,
+    first_ids,
+    first_in_line,
     get,
     ids,
     list_active,
@@ -95,6 +101,7 @@ from tasks.store.sessions import (
 from tasks.store.undos import Action, Mark, Undo, let_go, list_undos, note_batch, undo, undo_marks
 
 __all__ = [
+    "HEAD",
     "INTERRUPTED",
     "LIGHT_SLOTS",
     "Action",
@@ -113,6 +120,9 @@ __all__ = [
     "Session",
     "Undo",
     "Upload",
+    "Waiting",
+    "Work",
+    "active_ids",
     "add_key_if_new",
     "add_record",
     "add_sample",
@@ -130,6 +140,8 @@ __all__ = [
     "complete_if_receiving",
     "count_batches",
     "count_finished",
+    "count_waiting",
+    "counts",
     "delete",
     "delete_batch_if_empty",
     "delete_finished_before",
@@ -148,6 +160,8 @@ __all__ = [
     "find_session",
     "find_upload",
     "finish_if_owned",
+    "first_ids",
+    "first_in_line",
     "forget_empty_batches",
     "forget_keys",
     "forget_logins",
@@ -209,4 +223,5 @@ __all__ = [
     "undo",
     "undo_marks",
     "without_media",
+    "work_of_batches",
 ]

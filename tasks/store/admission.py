@@ -10,16 +10,15 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from tasks.capacity import Limits, Load, Request, changed, decide
-from tasks.db import Database, jobs, samples, settings
+from tasks import lengths
+from tasks.capacity import Limits, Request, changed, decide
+from tasks.db import Database, jobs, settings
 from tasks.db import changes as changes_table
-from tasks.jobs import Job, JobKind, Params, Source, State, new_id
+from tasks.errors import StenoboxError
+from tasks.jobs import Job, Params, Source, State, new_id
 from tasks.store import keyring, keys, rows, undos
-from tasks.store.pace import read_pace
+from tasks.store.occupancy import count, read_load
 from tasks.store.resumable import Plan, add_upload
-
-GUARD_SECONDS = 60.0
-"""A sample older than this says nothing about now: its worker is gone."""
 
 
 def limits(database: Database, first: Limits) -> Limits:
@@ -89,66 +88,12 @@ def read_limits(connection: Connection, first: Limits, key: str = "") -> Limits:
     return msgspec.structs.replace(first, **changed_rows)
 
 
-def load(database: Database, key: str = "") -> Load:
-    """What the box holds now, and how much of it is key's."""
-    with database.read() as connection:
-        return read_load(connection, key)
-
-
-def read_load(connection: Connection, key: str = "") -> Load:
-    """As `load`, on a connection."""
-    active = connection.execute(
-        sa.select(
-            jobs.c.kind,
-            jobs.c.state,
-            jobs.c.params,
-            jobs.c.source_seconds,
-            jobs.c.progress,
-            jobs.c.resumed,
-            jobs.c.elapsed,
-            jobs.c.submitter,
-        )
-        .add_columns(jobs.c.needs_download)
-        .where(jobs.c.finished_at.is_(None))
-        .order_by(jobs.c.turn, jobs.c.queued_at, jobs.c.id)
-    ).all()
-    pace = read_pace(connection)
-    lines = [row for row in active if not JobKind(row.kind).light or row.needs_download]
-    running = [row for row in lines if row.state == State.RUNNING and not row.needs_download]
-    downloading = [row for row in lines if row.state == State.RUNNING and row.needs_download]
-    queued = [row for row in lines if row.state == State.QUEUED]
-    receiving = sum(row.state == State.RECEIVING for row in active)
-    return Load(
-        receiving=receiving,
-        light=len(active) - receiving - len(running) - len(downloading) - len(queued),
-        queued=len(queued),
-        running=len(running),
-        job_seconds=pace.job_seconds,
-        remaining=tuple(pace.left(row) for row in running),
-        waiting=tuple(pace.work(row) for row in [*queued, *downloading]),
-        slack=pace.slack,
-        of_key=sum(row.submitter == key for row in active) if key else 0,
-        guard=_read_guard(connection),
-        downloading=len(downloading),
-        to_download=sum(row.needs_download for row in queued),
-    )
-
-
-def guard(database: Database) -> str:
-    """What the pressure guard does now: its word in the last sample, "calm" without a recent one."""
-    with database.read() as connection:
-        return _read_guard(connection)
-
-
-def _read_guard(connection: Connection) -> str:
-    now = time.time()
-    found: str | None = connection.scalar(
-        sa.select(samples.c.guard)
-        .where(samples.c.at.between(now - GUARD_SECONDS, now + GUARD_SECONDS))  # a clock may have been set back
-        .order_by(samples.c.at.desc())
-        .limit(1)
-    )
-    return found or "calm"
+def decide_here(connection: Connection, first: Limits, submitter: str, request: Request) -> StenoboxError | None:
+    """`decide` in the transaction that will insert. Times are read only for a refusal: the lock is held for counts."""
+    limits = read_limits(connection, first, submitter)
+    if decide(limits, count(connection, submitter), request) is None:
+        return None
+    return decide(limits, read_load(connection, submitter, limits.per_key), request)
 
 
 def admit(
@@ -172,8 +117,7 @@ def admit(
     with database.write() as connection:
         if key:
             keys.take(connection, submitter, key, job_id)
-        refusal = decide(read_limits(connection, first, submitter), read_load(connection, submitter), request)
-        if refusal is not None:
+        if refusal := decide_here(connection, first, submitter, request):
             raise refusal
         connection.execute(
             sa.insert(jobs).values(
@@ -187,6 +131,8 @@ def admit(
                 source_name=source.name,
                 source_bytes=source.bytes,
                 params=asdict(plan.params) if plan else {},
+                model=plan.params.model if plan else "",
+                guessed_seconds=lengths.guess(source.name, source.bytes),
             )
         )
         if plan is not None:
@@ -218,6 +164,8 @@ def line_up(job_id: str, source: Source, params: Params) -> sa.Update:
             source_sha256=source.sha256,
             params=asdict(params),
             kind=params.kind,
+            model=params.model,
+            guessed_seconds=source.seconds or lengths.guess(source.name, source.bytes),
         )
     )
 
@@ -250,8 +198,7 @@ def retry(database: Database, first: Limits, job_id: str, submitter: str = "") -
     submitter: whose number of active jobs counts. None unless the job is failed or canceled and its recording is here.
     """
     with database.write() as connection:
-        limits, load = read_limits(connection, first, submitter), read_load(connection, submitter)
-        refusal = decide(limits, load, Request())
+        refusal = decide_here(connection, first, submitter, Request())
         row = connection.execute(
             sa.update(jobs)
             .where(jobs.c.id == job_id, jobs.c.state.in_((State.FAILED, State.CANCELED)))
@@ -291,12 +238,16 @@ def _turn(job_id: str) -> Any:
     the earliest into the round that is being served."""
     own, line = rows.own, rows.line
     submitter = sa.select(jobs.c.submitter).where(jobs.c.id == job_id).scalar_subquery()
-    last = sa.select(sa.func.max(own.c.turn)).where(
-        own.c.finished_at.is_(None), own.c.submitter == submitter, own.c.id != job_id, own.c.state != State.RECEIVING
-    )
+
+    def last(state: State) -> Any:  # each by its own piece of the index: uploads have no turn yet
+        query = sa.select(sa.func.max(own.c.turn)).where(own.c.finished_at.is_(None), own.c.submitter == submitter)
+        query = query.where(own.c.state == sa.literal_column(f"'{state}'"), own.c.id != job_id)
+        return sa.func.coalesce(query.scalar_subquery() + 1, 0)
+
     served = sa.select(sa.func.min(line.c.turn)).where(
         line.c.finished_at.is_(None), line.c.state == sa.literal_column("'queued'")
     )
-    own_next = sa.func.coalesce(last.scalar_subquery() + 1, 0)
+    waits, runs = last(State.QUEUED), last(State.RUNNING)
+    own_next = sa.case((waits > runs, waits), else_=runs)
     now_served = sa.func.coalesce(served.scalar_subquery(), 0)
     return sa.case((own_next > now_served, own_next), else_=now_served)

@@ -52,7 +52,7 @@ def claim_next(database: Database, first: Limits, worker: str, lease: float, *, 
 
     A job with a crash on record runs alone, so that a second death convicts only the guilty.
     """
-    lane = rows.light if light else lambda table: ~rows.light(table)
+    lane = rows.light if light else rows.heavy
     token, now = uuid.uuid4().hex, time.time()
     other = rows.other
     running = other.c.finished_at.is_(None) & (other.c.state == sa.literal_column("'running'"))

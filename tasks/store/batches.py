@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,6 +14,8 @@ from tasks.db import Database, batches, jobs
 from tasks.errors import StenoboxError
 from tasks.jobs import ACTIVE, Job, State, is_id, new_id
 from tasks.store import rows, undos
+from tasks.store.pace import read_pace
+from tasks.store.reading import told
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +130,65 @@ def count_batches(database: Database, owner: str | None = None) -> int:
 def list_of_batch(
     database: Database, batch_id: str, states: Sequence[State] = tuple(State), limit: int | None = None
 ) -> list[Job]:
-    """The jobs of a batch that are in one of these states, in the order they came."""
-    mine = sa.select(jobs).where(jobs.c.batch == batch_id, jobs.c.state.in_(states))
+    """The jobs of a batch that are in one of these states, in the order they came; those that wait with their place."""
+    mine = sa.select(jobs).where(jobs.c.batch == batch_id)
+    if set(states) != set(State):  # else also those in a state that this version doesn't know
+        mine = mine.where(jobs.c.state.in_(states))
     with database.read() as connection:
-        found = connection.execute(mine.order_by(jobs.c.created_at, jobs.c.id).limit(limit))
-        return [rows.job(row) for row in found]
+        found = connection.execute(mine.order_by(jobs.c.created_at, jobs.c.id).limit(limit)).all()
+        return told(connection, found)
+
+
+@dataclass(frozen=True, slots=True)
+class Arriving:
+    """An upload. bytes: as announced; work: estimated seconds; since: when it began, seconds since 1970."""
+
+    id: str
+    bytes: int | None
+    work: float
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is still to be done for a batch. in_line: work in line up to its last job, with others' before it; longest:
+    of its jobs that wait or arrive; left: in its running jobs; arriving: its uploads. Seconds of work;
+    0.0 and empty where there is none."""
+
+    in_line: float = 0.0
+    longest: float = 0.0
+    left: float = 0.0
+    arriving: tuple[Arriving, ...] = ()
+
+
+def work_of_batches(database: Database, ids: Sequence[str]) -> dict[str, Work]:
+    """By id, for those with active jobs; empty before anything was measured."""
+    if not ids:
+        return {}
+    with database.read() as connection:
+        pace = read_pace(connection)
+        if pace.job_seconds is None:
+            return {}
+        heavy = rows.heavy(jobs)
+        work = sa.case((heavy, pace.work_sql(jobs)), else_=0.0)
+        line = (jobs.c.turn, jobs.c.queued_at, jobs.c.id)
+        up_to = sa.func.sum(work).over(order_by=line, rows=(None, 0)).label("up_to")
+        waiting = sa.select(jobs.c.batch, work.label("work"), up_to).where(rows.queued).subquery()
+        last = sa.select(waiting.c.batch, sa.func.max(waiting.c.up_to), sa.func.max(waiting.c.work))
+        in_line = connection.execute(last.where(waiting.c.batch.in_(ids)).group_by(waiting.c.batch)).all()
+        running = connection.execute(rows.select_running().where(heavy, jobs.c.batch.in_(ids))).all()
+        coming = sa.select(jobs.c.batch, jobs.c.id, jobs.c.source_bytes, jobs.c.model, jobs.c.guessed_seconds)
+        coming = coming.add_columns(jobs.c.created_at)
+        arriving = connection.execute(coming.where(rows.receiving, jobs.c.batch.in_(ids)).order_by(jobs.c.id)).all()
+    found = {batch: Work(up_to, longest) for batch, up_to, longest in in_line}
+    for row in running:
+        before = found.get(row.batch, Work())
+        found[row.batch] = replace(before, left=max(before.left, pace.left(row)))
+    for row in arriving:
+        before, own = found.get(row.batch, Work()), pace.work(row.model, row.guessed_seconds)
+        one = Arriving(row.id, row.source_bytes, own, row.created_at)
+        found[row.batch] = replace(before, longest=max(before.longest, own), arriving=(*before.arriving, one))
+    return found
 
 
 def delete_batch_if_empty(database: Database, batch_id: str, *, undoable: bool = False) -> bool:
@@ -170,7 +226,8 @@ def _with_jobs(connection: Connection, found: Sequence[Row[Any]]) -> list[Batch]
     )
     by_batch: dict[str, dict[State, Row[Any]]] = {}
     for row in connection.execute(sums.where(jobs.c.batch.in_(ids)).group_by(jobs.c.batch, jobs.c.state)):
-        by_batch.setdefault(row.batch, {})[State(row.state)] = row
+        if state := rows.known(State, row.state):
+            by_batch.setdefault(row.batch, {})[state] = row
     return [_batch(row, by_batch.get(row.id, {})) for row in found]
 
 

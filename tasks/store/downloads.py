@@ -13,11 +13,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tasks.capacity import Limits, Request, decide
+from tasks import lengths
+from tasks.capacity import Limits, Request
 from tasks.db import Database, attempts, jobs
 from tasks.jobs import Job, Params, Source, Stage, State, new_id
 from tasks.store import batches, history, keys, rows
-from tasks.store.admission import line_up, read_limits, read_load
+from tasks.store.admission import decide_here, line_up, read_limits
 from tasks.store.attempts import Attempt
 
 
@@ -38,8 +39,7 @@ def admit_link(
         if key:
             keys.take(connection, submitter, key, job_id)
             keys.accept(connection, job_id)
-        refusal = decide(read_limits(connection, first, submitter), read_load(connection, submitter), request)
-        if refusal is not None:
+        if refusal := decide_here(connection, first, submitter, request):
             raise refusal
         connection.execute(
             sa.insert(jobs).values(
@@ -114,7 +114,7 @@ def fetched_if_owned(database: Database, token: str, name: str, size: int, about
     """
     values = rows.back_in_line(jobs.c.attempts - 1)
     values |= dict(needs_download=False, source_name=name, source_bytes=size, about=about, crashes=0)
-    values |= dict(error_code=None, error_message=None)
+    values |= dict(error_code=None, error_message=None, guessed_seconds=_length(about) or lengths.guess(name, size))
     with database.write() as connection:
         row = connection.execute(sa.update(jobs).where(_owned(token)).values(**values).returning(jobs)).first()
         if row is not None:
@@ -126,6 +126,12 @@ def note_download_if_owned(database: Database, token: str, size: int, about: dic
     """How far it is. size: bytes so far."""
     with database.write() as connection:
         connection.execute(sa.update(jobs).where(_owned(token)).values(source_bytes=size, about=about))
+
+
+def _length(about: dict[str, Any]) -> float | None:
+    """What its site says of its length."""
+    said = about.get("duration")
+    return float(said) if isinstance(said, (int, float)) and said > 0 else None
 
 
 def _owned(token: str) -> Any:

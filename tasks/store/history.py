@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 
 from tasks.db import Database, attempts, jobs
 from tasks.jobs import Stage, State
+from tasks.store import rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +127,12 @@ def list_attempts(database: Database, job_id: str) -> list[AttemptRecord]:
         a.number, a.worker, a.started_at, a.ended_at, a.stage, a.outcome, a.cause, a.sentence, a.peak_bytes, a.batch
     ).add_columns(a.charged, a.crash)
     with database.read() as connection:
-        return [_record(row) for row in connection.execute(query.where(a.job == job_id).order_by(a.number))]
+        found = connection.execute(query.where(a.job == job_id).order_by(a.number)).all()
+    return [_record(row) for row in found]
 
 
 def _record(row: Any) -> AttemptRecord:
     values = row._asdict()
-    values["stage"] = Stage(row.stage) if row.stage else None
-    values["outcome"] = State(row.outcome) if row.outcome else None
+    values["stage"] = rows.known(Stage, row.stage)
+    values["outcome"] = rows.known(State, row.outcome) or (State.FAILED if row.outcome else None)
     return AttemptRecord(**values)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from tasks.db import Database, jobs
 from tasks.errors import StenoboxError
 from tasks.jobs import Job, JobKind, State
 from tasks.store import history, rows, undos
+from tasks.store.pace import Pace, read_pace
 
 
 def cancel(database: Database, job_id: str, *, undoable: bool = False, batch: str | None = None) -> Job | None:
@@ -60,35 +63,149 @@ def get(database: Database, job_id: str, owner: str | None = None) -> Job | None
     """One job, with its place in the queue. owner: whose it must be, None for anyone's; another's isn't there."""
     with database.read() as connection:
         row = connection.execute(_of(owner, sa.select(jobs).where(jobs.c.id == job_id))).first()
-        if row is None:
-            return None
-        ahead = None
-        if row.state == State.QUEUED:
-            line = sa.tuple_(jobs.c.turn, jobs.c.queued_at, jobs.c.id)
-            before = line <= sa.tuple_(*map(sa.literal, (row.turn, row.queued_at, row.id)))
-            before &= rows.light(jobs) if JobKind(row.kind).light else ~rows.light(jobs)
-            ahead = connection.scalar(sa.select(sa.func.count()).select_from(jobs).where(rows.queued, before))
-        return rows.job(row, ahead)
+        return None if row is None else told(connection, [row])[0]
+
+
+def told(connection: Connection, found: Sequence[Any]) -> list[Job]:
+    """The jobs of these rows, those that wait with their places, those that run with the time left."""
+    if all(row.finished_at is not None or row.state == State.RECEIVING for row in found):
+        return [rows.job(row) for row in found]
+    pace = read_pace(connection)
+    places = _places(connection, pace, [row for row in found if _in_line(row)])
+    return [rows.job(row, places.get(row.id), _left(pace, row)) for row in found]
+
+
+def _left(pace: Pace, row: Any) -> float | None:
+    if pace.job_seconds is None or row.finished_at is not None or row.kind != JobKind.TRANSCRIPTION:
+        return None
+    if row.state == State.RUNNING and not row.needs_download:
+        return pace.left(row)
+    if row.state != State.QUEUED:
+        return None
+    length = row.guessed_seconds if row.source_seconds is None else row.source_seconds
+    return pace.work(row.model, length)
+
+
+def _places(connection: Connection, pace: Pace, waiting: Sequence[Any]) -> dict[str, rows.Place]:
+    """Places in line of some of those that wait; those that need no model have a line of their own. SQL counts up to
+    the last of them, whatever else is in line."""
+    if not waiting:
+        return {}
+    last = max(waiting, key=_order)
+    until = rows.queued & (sa.tuple_(*_LINE) <= sa.tuple_(*map(sa.literal, _order(last))))
+    if len(waiting) == 1:  # no need to number all
+        lane = rows.light(jobs) if _light(last) else rows.heavy(jobs)
+        own = sa.select(sa.func.count(), sa.func.sum(pace.work_sql(jobs))).where(until, lane)
+        position, work = connection.execute(own).one()
+        length = last.guessed_seconds if last.source_seconds is None else last.source_seconds
+        return {last.id: _place(pace, last, position, (work or 0.0) - pace.work(last.model, length))}
+    heavy, light = (sa.case((lane(jobs), 1), else_=0) for lane in (rows.heavy, rows.light))
+    work = pace.work_sql(jobs)
+
+    def so_far(what: Any) -> Any:
+        return sa.func.sum(what).over(order_by=_LINE, rows=(None, 0))
+
+    numbered = (
+        sa.select(
+            jobs.c.id,
+            so_far(heavy).label("heavy"),
+            so_far(light).label("light"),
+            (so_far(heavy * work) - heavy * work).label("ahead"),
+        )
+        .where(until)
+        .subquery()
+    )
+    wanted = {row.id: row for row in waiting}
+    found = connection.execute(sa.select(numbered).where(numbered.c.id.in_(wanted))).all()
+    return {
+        row.id: _place(pace, wanted[row.id], row.light if _light(wanted[row.id]) else row.heavy, row.ahead)
+        for row in found
+    }
+
+
+def _place(pace: Pace, row: Any, position: int, ahead: float) -> rows.Place:
+    return rows.Place(position, None if pace.job_seconds is None or _light(row) else max(0.0, ahead))
+
+
+def _in_line(row: Any) -> bool:
+    return row.state == State.QUEUED and rows.known(JobKind, row.kind) is not None
+
+
+def _light(row: Any) -> bool:
+    return bool(row.kind != JobKind.TRANSCRIPTION)
+
+
+def _order(row: Any) -> tuple[Any, ...]:
+    return (row.turn, row.queued_at, row.id)
+
+
+_LINE = (jobs.c.turn, jobs.c.queued_at, jobs.c.id)
 
 
 def _of(owner: str | None, query: sa.Select[Any]) -> sa.Select[Any]:
     return query if owner is None else query.where(jobs.c.submitter == owner)
 
 
-def list_active(database: Database, owner: str | None = None) -> list[Job]:
-    """Jobs that hold a place, of one owner or of all: running first, then the queue in order, then uploads."""
+def first_in_line(database: Database) -> str | None:
+    """The id of the job that is first in line, of any kind; None when none waits."""
     with database.read() as connection:
-        running = connection.execute(sa.select(jobs).where(rows.running).order_by(jobs.c.started_at, jobs.c.id))
-        queued = connection.execute(
-            sa.select(jobs).where(rows.queued).order_by(jobs.c.turn, jobs.c.queued_at, jobs.c.id)
-        )
-        receiving = connection.execute(sa.select(jobs).where(rows.receiving).order_by(jobs.c.created_at, jobs.c.id))
+        found: str | None = connection.scalar(sa.select(jobs.c.id).where(rows.queued).order_by(*_LINE).limit(1))
+    return found
+
+
+def first_ids(database: Database, limit: int) -> list[str]:
+    """Ids of the first in line."""
+    with database.read() as connection:
+        return list(connection.scalars(sa.select(jobs.c.id).where(rows.queued).order_by(*_LINE).limit(limit)))
+
+
+def active_ids(database: Database) -> set[str]:
+    """Ids of all jobs that hold a place."""
+    with database.read() as connection:
+        return set(connection.scalars(sa.select(jobs.c.id).where(jobs.c.finished_at.is_(None))))
+
+
+def list_active(
+    database: Database, owner: str | None = None, limit: int | None = None, *, apart: bool = False
+) -> list[Job]:
+    """Jobs that hold a place, of one owner or of all: running first, then the queue in order, then uploads. limit: of
+    those that wait and of those that arrive; apart: of these only such as are in no batch."""
+
+    def some(which: Any, *order: Any) -> sa.Select[Any]:
+        query = _of(owner, sa.select(jobs).where(which)).order_by(*order)
+        if apart and which is not rows.running:
+            query = query.where(jobs.c.batch.is_(None))
+        return query if which is rows.running else query.limit(limit)
+
+    with database.read() as connection:
         found = [
-            *map(rows.job, running),
-            *(rows.job(row, place) for row, place in _places(queued)),  # its place among all
-            *map(rows.job, receiving),
+            *connection.execute(some(rows.running, jobs.c.started_at, jobs.c.id)).all(),
+            *connection.execute(some(rows.queued, *_LINE)).all(),
+            *connection.execute(some(rows.receiving, jobs.c.created_at, jobs.c.id)).all(),
         ]
-    return [job for job in found if owner is None or job.submitter == owner]
+        return told(connection, found)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How many jobs wait in line, arrive, and do either in a batch."""
+
+    queued: int
+    receiving: int
+    in_batches: int
+
+
+def count_waiting(database: Database, owner: str | None = None) -> Waiting:
+    """Of one owner or of all."""
+
+    def counted(which: Any) -> sa.Select[Any]:
+        query: Any = sa.select(sa.func.count(), sa.func.count(jobs.c.batch)).where(which)
+        return _of(owner, query)
+
+    with database.read() as connection:
+        queued, queued_in = connection.execute(counted(rows.queued)).one()
+        receiving, receiving_in = connection.execute(counted(rows.receiving)).one()
+    return Waiting(queued, receiving, queued_in + receiving_in)
 
 
 def list_jobs(
@@ -117,19 +234,7 @@ def list_jobs(
                     "invalid_value", "The job to go on after was deleted. Start again at the first page.", param="after"
                 )
             query = query.where(sa.tuple_(jobs.c.created_at, jobs.c.id) < sa.tuple_(*map(sa.literal, (last, after))))
-        line = sa.select(jobs.c.id, jobs.c.kind).where(rows.queued)
-        line = line.order_by(jobs.c.turn, jobs.c.queued_at, jobs.c.id)
-        places = {row.id: place for row, place in _places(connection.execute(line))}
-        return [rows.job(row, places.get(row.id)) for row in connection.execute(query)]
-
-
-def _places(line: Iterable[Any]) -> Iterator[tuple[Any, int]]:
-    """Rows in line with their places: those that need no model have a line of their own."""
-    last = {True: 0, False: 0}
-    for row in line:
-        light = JobKind(row.kind).light
-        last[light] += 1
-        yield row, last[light]
+        return told(connection, connection.execute(query).all())
 
 
 def list_finished(
@@ -149,7 +254,8 @@ def list_finished(
         query = query.where(place > given if newer else place < given)
     order = (jobs.c.finished_at, jobs.c.id) if newer else (jobs.c.finished_at.desc(), jobs.c.id.desc())
     with database.read() as connection:
-        page = [rows.job(row) for row in connection.execute(query.order_by(*order).limit(limit))]
+        found = connection.execute(query.order_by(*order).limit(limit)).all()
+    page = [rows.job(row) for row in found]
     return page[::-1] if newer else page
 
 

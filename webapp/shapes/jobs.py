@@ -11,7 +11,7 @@ from webapp.shapes.common import Address, Count, Id, Number, Refusal, Seconds, S
 
 Outcome = Literal["completed", "failed", "canceled", "requeued"]
 GuideStatus = Literal["queued", "processing", "completed", "failed", "canceled"]
-SourceType = Literal["upload", "url", "job", "sample"]
+SourceType = Literal["upload", "url", "job", "sample", "inbox"]
 
 
 class Source(TypedDict):
@@ -123,7 +123,7 @@ class Job(TypedDict):
     params: JobParams
     media: Media | None
     queue_position: Annotated[Number | None, Meta(description="1 for the next to start; null unless it waits")]
-    eta_seconds: Annotated[Seconds | None, Meta(description="Until it is done, by this box's own jobs, while it waits")]
+    eta_seconds: Annotated[Seconds | None, Meta(description="Until it is done, by an estimate, while it waits or runs")]
     realtime_factor: Annotated[Seconds | None, Meta(description="Processing time / length, once completed")]
     error: Failed | None
     note: Annotated[str | None, Meta(description="About the result, such as that no speech was found")]

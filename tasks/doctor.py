@@ -75,7 +75,7 @@ def limits(config: Config) -> Iterator[Finding]:
 def disk(config: Config) -> Iterator[Finding]:
     folder = next(path for path in (config.data, *config.data.parents) if path.exists())
     if reason := readiness.full(folder):
-        yield Finding(FAIL, "disk", reason.message)
+        yield Finding(FAIL, "disk", f"{folder}: {reason.message}")
     else:
         usage = psutil.disk_usage(str(folder))
         level = OK if usage.free > SPARE_BYTES + config.max_bytes else WARN
@@ -92,7 +92,9 @@ def disk(config: Config) -> Iterator[Finding]:
 
 def permissions(config: Config) -> Iterator[Finding]:
     if config.data.exists() and (reason := readiness.unwritable(config.data)):
-        yield Finding(FAIL, "data folder", reason.message, "Give it to the user that runs Stenobox.")
+        yield Finding(
+            FAIL, "data folder", f"{config.data}: {reason.message}", "Give it to the user that runs Stenobox."
+        )
         return
     yield from exposure.permissions(config)
 

@@ -17,7 +17,8 @@ from tasks.recovery import worker_is_here
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why it is not ready. code: for programs; message: what is wrong and what to do."""
+    """Why it is not ready. code: for programs; message: what is wrong and what to do, without where on this machine,
+    since strangers read it at /readyz."""
 
     code: str
     message: str
@@ -30,7 +31,7 @@ def reasons(config: Config, database: Database | None) -> list[Reason]:
     """
     found = of_disk(config)
     if database is None:
-        found.append(Reason("database", f"{config.jobs_db} can't be opened. `stenobox doctor` says more."))
+        found.append(Reason("database", "The database can't be opened. `stenobox doctor` says more."))
     else:
         try:
             store.choices(database)
@@ -94,21 +95,19 @@ def of_disk(config: Config) -> list[Reason]:
 def unwritable(folder: Path) -> Reason | None:
     if (error := disk.write_error(folder)) is None:
         return None
-    return Reason(
-        "read_only", f"The data folder {folder} can't be written: {error.strerror}. Nothing is taken until it can be."
-    )
+    return Reason("read_only", f"The data folder can't be written: {error.strerror}. Nothing is taken until it can be.")
 
 
 def full(folder: Path) -> Reason | None:
     try:
         free = shutil.disk_usage(folder).free
     except OSError as error:
-        return Reason("disk", f"The data folder {folder} can't be looked at: {error.strerror}.")
+        return Reason("disk", f"The data folder can't be looked at: {error.strerror}.")
     if free < SPARE_BYTES:
         idle = f", and below {WORK_SPARE_BYTES // 10**6} MB nothing is begun" if free < WORK_SPARE_BYTES else ""
         return Reason(
             "disk_full",
-            f"Only {free // 10**6} MB are free in {folder}. Below {SPARE_BYTES // 10**6} MB nothing new is taken"
-            f"{idle}. Delete some jobs, or give it a larger disk.",
+            f"Only {free // 10**6} MB are free for the data folder. Below {SPARE_BYTES // 10**6} MB nothing new is "
+            f"taken{idle}. Delete some jobs, or give it a larger disk.",
         )
     return None

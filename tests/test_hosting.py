@@ -103,6 +103,22 @@ def test_the_guide_shows_what_the_arithmetic_says() -> None:
     assert machine_table() in guide, f"docs/deploy-fly.md should hold:\n{machine_table()}"
 
 
+def test_what_the_readme_asks_for_is_enough() -> None:
+    told = (ROOT / "README.md").read_text(encoding="utf-8").partition("- **Memory**")[2].partition("\n- ")[0]
+    asked = {
+        model.strip(): int(gb)
+        for names, gb in re.findall(r"([\w.,\s-]+?) (\d+) GB", told.partition(":")[2])
+        for model in names.split(",")
+    }
+    assert set(asked) == {"demo", *SIZES}
+    for model, gb in asked.items():
+        found = plan(
+            model, "cpu", Bound("", gb * 2**30), 2,
+            lambda batch, model=model: estimate(Kind(model, "int8", batch), []),  # type: ignore[misc]
+        )  # fmt: skip
+        assert found.maximum >= 1, model
+
+
 class TestRailway:
     TEXT = (ROOT / ".railway" / "railway.ts").read_text(encoding="utf-8")
 
@@ -213,6 +229,7 @@ def test_the_unit_stops_later_than_stenobox_and_starts_what_there_is() -> None:
     (grace,) = re.findall(r"STENOBOX_GRACE=(\d+)", text)
     assert seconds(grace) + 5 < seconds(unit["Service"]["TimeoutStopSec"])
     assert unit["Service"]["ExecStart"].split()[1:] == ["serve"]
+    assert int(unit["Service"]["LimitNOFILE"]) >= 2**16  # systemd's 1024 are as many clients that only wait
 
 
 class TestDockerfile:
@@ -320,8 +337,9 @@ def place() -> Iterator[Path]:
     if not reachable(ROOT):
         pytest.skip(f"other users can't reach {ROOT}")
     place = Path("/tmp") / f"stenobox-image-{os.getpid()}"
-    place.mkdir(mode=0o755)
-    (place / "data").mkdir()  # an empty volume of root's
+    for folder in (place, place / "data", place / "bin"):  # an empty volume of root's, and programs of a test's
+        folder.mkdir()
+        folder.chmod(0o755)  # whatever the umask
     yield place
     shutil.rmtree(place)
 
@@ -338,7 +356,6 @@ def start(place: Path, **variables: str) -> Container:
 
 
 def test_the_signal_to_stop_reaches_the_box_though_root_has_no_right_to_kill(place: Path) -> None:
-    (place / "bin").mkdir()
     program = place / "bin" / "stenobox"
     program.write_text(
         "#!/bin/sh\ntrap 'echo stopping; exit 0' TERM\necho up as $(id -u)\nwhile :; do sleep 0.1; done\n"

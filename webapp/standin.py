@@ -37,7 +37,7 @@ def wait_until_writable(config: Config) -> bool:
     it can. False when told to leave meanwhile."""
     if not _ailing(config):
         return True
-    logger.warning("%s", _reason(config))
+    logger.warning("%s: %s", config.data, _reason(config))
     server = _Server(config)
     server.run()
     if server.told_to_leave:
@@ -53,7 +53,7 @@ def _ailing(config: Config) -> bool:
 
 def _reason(config: Config) -> str:
     found = readiness.unwritable(config.data)
-    return found.message if found else f"The data folder {config.data} can be written again. One moment."
+    return found.message if found else "The data folder can be written again. One moment."
 
 
 class _Server(uvicorn.Server):

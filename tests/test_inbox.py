@@ -539,8 +539,8 @@ def test_a_choice_that_there_is_not_is_refused_at_the_start(
 ) -> None:
     wrong = msgspec.structs.replace(config, inbox=tmp_path, **{field: value})
     with pytest.raises(ConfigError, match=f"STENOBOX_{field.upper()}="):
-        cli._check(wrong)
-    cli._check(msgspec.structs.replace(wrong, inbox=None))
+        cli._check(wrong, "web")
+    cli._check(msgspec.structs.replace(wrong, inbox=None), "web")
 
 
 def test_the_doctor_names_what_stands_there(

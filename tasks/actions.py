@@ -104,7 +104,7 @@ class Box:
         fits = None  # also while the model is not known yet: see `params`
         if model and not self.planner.plan(model).maximum and not self.planner.slots_are_fixed():
             fits = self.planner.largest_that_fits()
-        return Request(size, model, self.lookout.disk_free(), fits)
+        return Request(size, model, self.lookout.disk_free(), self.lookout.arrived, fits)
 
     def params(self, model: str | None, language: str | None, track: str | int | None = None) -> Params:
         """Check what was asked for, see `wishes`. Raises also never_fits, unless a person fixed the slots."""

@@ -105,8 +105,8 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked for. bytes: size of the upload, None when the client didn't say; disk_free: bytes, with what has
-    come of what other uploads announced, all of which is taken off; fits: the
+    """What is asked for. bytes: size of the upload, None when the client didn't say; disk_free: bytes; arrived: of
+    what other uploads announced, what is here already; the rest is taken off; fits: the
     largest model that fits this box when the one asked for doesn't, "" when none does, None when it fits; promised:
     places that others were told of and that come before the one this client may be told of; promised_until: seconds
     until the one of them comes whose job has to end for it, None if none has to (see `promises`)."""
@@ -114,6 +114,7 @@ class Request:
     bytes: int | None = None
     model: str = ""
     disk_free: int | None = None
+    arrived: int = 0
     fits: str | None = None
     promised: int = 0
     promised_until: float | None = None
@@ -130,7 +131,8 @@ def decide(limits: Limits, load: Load, request: Request) -> StenoboxError | None
         return never_fits(request)
     if limits.intake != "open":
         return _closed(limits, load)
-    if request.disk_free is not None and request.disk_free - load.announced < (request.bytes or 0) + SPARE_BYTES:
+    to_come = max(0, load.announced - request.arrived)
+    if request.disk_free is not None and request.disk_free - to_come < (request.bytes or 0) + SPARE_BYTES:
         return disk_full()
     if load.guard in ("hold", "unload", "stop"):
         wait = retry_after(limits, load)

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 from msgspec import structs
 
-from tasks import metrics, store
+from tasks import media, metrics, store
 from tasks.access import Access
-from tasks.capacity import LONGEST_RETRY_AFTER, Limits, Load, Request, decide, leaving
+from tasks.capacity import LONGEST_RETRY_AFTER, SPARE_BYTES, Limits, Load, Request, decide, leaving
 from tasks.config import Config
 from tasks.db import Database
 from tasks.errors import StenoboxError
@@ -35,6 +35,8 @@ class Lookout:
         self._seen = (-STALE_SECONDS, planner.limits(), Load())
         self._seen_of: dict[str, tuple[float, int]] = {}
         self._looked = -STALE_SECONDS
+        self.arrived = 0
+        """Bytes that are here of what uploads announced, as last seen; 0 while there is room for all of them."""
         self.leaving = False
         self.slots_fixed = False
         """Whether a person has said how many slots, as last seen."""
@@ -64,7 +66,14 @@ class Lookout:
         if len(self._seen_of) >= MOST_KEYS:
             self._seen_of.clear()
         self._seen_of[submitter] = (now, load.of_key)
+        self.arrived = self._count_arrived(limits, load)
         self._seen = (now, limits, replace(load, of_key=0))
+
+    def _count_arrived(self, limits: Limits, load: Load) -> int:
+        if not load.announced or self.disk_free() - load.announced > limits.max_bytes + 2 * SPARE_BYTES:
+            return 0  # it decides nothing, and each upload's file would have to be asked
+        announced = store.announced(self._database)
+        return sum(min(size, media.arrived_if_any(self._config, job_id)) for job_id, size in announced)
 
     def forget(self, limits: Limits | None = None) -> None:
         """A place was freed, or limits were changed to these: what was seen before is not to refuse anyone."""
@@ -84,7 +93,7 @@ class Lookout:
                 limits = structs.replace(limits, per_key=per_key)
             load = replace(load, of_key=self._seen_of.get(submitter, (0.0, 0))[1])
         if load.active < limits.places:
-            refusal = decide(limits, load, Request(size, disk_free=self.disk_free()))
+            refusal = decide(limits, load, Request(size, disk_free=self.disk_free(), arrived=self.arrived))
         else:
             refusal = self._with_a_time(limits, load, size, asker)
         if refusal:
@@ -95,7 +104,11 @@ class Lookout:
         with self._telling:  # one at a time, or two are told of the same place
             promised, after = self._promises.before(asker, limits.places)
             refusal = decide(
-                limits, load, Request(size, disk_free=self.disk_free(), promised=promised, promised_until=after)
+                limits,
+                load,
+                Request(
+                    size, disk_free=self.disk_free(), arrived=self.arrived, promised=promised, promised_until=after
+                ),
             )
             # The longest time there is tells of no place.
             if refusal and refusal.code == "queue_full" and 0 < (refusal.retry_after or 0) < LONGEST_RETRY_AFTER:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from types import SimpleNamespace
 from typing import Any
@@ -9,11 +10,11 @@ from typing import Any
 import pytest
 from web_support import put_job
 
-from tasks import lookout, store
+from tasks import lookout, media, store
 from tasks.actions import Box
 from tasks.capacity import SPARE_BYTES
 from tasks.errors import StenoboxError
-from tasks.jobs import State
+from tasks.jobs import Source, State
 from tasks.lookout import FRESH_SECONDS, STALE_SECONDS
 
 
@@ -72,3 +73,26 @@ def test_room_that_was_made_is_seen_at_once(box: Box, clock: SimpleNamespace, mo
         box.lookout.check(None)
     free.append(SPARE_BYTES)
     box.lookout.check(None)
+
+
+def test_what_others_announced_and_have_yet_to_send_is_not_free(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four uploads of 2 GB with 2.6 GB free: one has room, and counts once, however much of it is here."""
+    gigabyte = 10**9
+    free = [26 * gigabyte // 10]
+    monkeypatch.setattr(lookout, "FRESH_SECONDS", 0)
+    monkeypatch.setattr(lookout.shutil, "disk_usage", lambda _: SimpleNamespace(free=free[-1]))
+    source = Source("upload", "long.wav", 2 * gigabyte)
+    box.lookout.check(source.bytes)
+    first = box.admit(source, "", "a")
+    for _ in range(3):
+        with pytest.raises(StenoboxError, match="almost full"):
+            box.lookout.check(source.bytes)
+        with pytest.raises(StenoboxError, match="almost full"):
+            box.admit(source, "", "b")
+    box.lookout.check(1000)  # it leaves room for a small one
+    with media.Part(box.config, first) as part:
+        os.truncate(media.part(box.config, first), 15 * gigabyte // 10)  # most of it has come
+        part.sync()
+        free.append(11 * gigabyte // 10)
+        box.lookout.check(1000)
+        box.admit(Source("upload", "short.wav", 1000), "", "c")

@@ -53,7 +53,7 @@ from tasks.store.keeping import existing, move_ends, note_media_removed_before, 
 from tasks.store.keyring import Key, add_key_if_new, list_keys, note_use, revoke_key_if_live, rotate_key_if_live
 from tasks.store.keys import KeyTaken, find_key, forget_keys, free_key_if_over
 from tasks.store.measuring import Sample, add_record, add_sample, factor, list_samples, records
-from tasks.store.occupancy import HEAD, counts, guard, load
+from tasks.store.occupancy import HEAD, announced, counts, guard, load
 from tasks.store.passwords import (
     Secret,
     invitation_waits,
@@ -129,6 +129,7 @@ __all__ = [
     "add_session",
     "admit",
     "admit_link",
+    "announced",
     "begin_batch",
     "begin_login_if_due",
     "cancel",

@@ -119,3 +119,10 @@ def _read_guard(connection: Connection) -> str:
         .limit(1)
     )
     return found or "calm"
+
+
+def announced(database: Database) -> list[tuple[str, int]]:
+    """Uploads under way that said how many bytes they would bring: ids and bytes."""
+    query = sa.select(jobs.c.id, jobs.c.source_bytes).where(rows.receiving, jobs.c.source_bytes.is_not(None))
+    with database.read() as connection:
+        return [(row.id, row.source_bytes) for row in connection.execute(query).all()]

@@ -25,6 +25,9 @@ FIRST_GUESS_SECONDS = 30.0
 LONGEST_RETRY_AFTER = 3600
 """Nobody is told to wait longer. Common clients (OpenAI's SDK) give up above 120 s; told less than the truth, they
 would come back in vain and give up then."""
+UNPROVEN_SECONDS = 30
+"""So long anybody may be told to wait for places that were promised to others, of whom nobody knows whether they come;
+beyond it, for twice the time until the box is empty."""
 SPARE_BYTES = 512 * 2**20
 """What comes in must leave free on the disk, for the databases and the work on what is there."""
 WORK_SPARE_BYTES = SPARE_BYTES // 4
@@ -109,7 +112,8 @@ class Request:
     what other uploads announced, what is here already; the rest is taken off; fits: the
     largest model that fits this box when the one asked for doesn't, "" when none does, None when it fits; promised:
     places that others were told of and that come before the one this client may be told of; promised_until: seconds
-    until the one of them comes whose job has to end for it, None if none has to (see `promises`)."""
+    until the one of them comes whose job has to end for it, None if none has to; proven: whether those who were told do
+    come back (see `promises`)."""
 
     bytes: int | None = None
     model: str = ""
@@ -118,6 +122,7 @@ class Request:
     fits: str | None = None
     promised: int = 0
     promised_until: float | None = None
+    proven: bool = True
 
 
 def decide(limits: Limits, load: Load, request: Request) -> StenoboxError | None:
@@ -151,6 +156,8 @@ def decide(limits: Limits, load: Load, request: Request) -> StenoboxError | None
         )
     if load.active >= limits.places:
         wait = retry_after(limits, load, request.promised, request.promised_until)
+        if not request.proven:  # it may be the only one that comes back
+            wait = min(wait, max(UNPROVEN_SECONDS, math.ceil(2 * empty_seconds(limits, load))))
         return StenoboxError(
             "queue_full",
             f"The box is full: {load.running} running, {load.queued + load.receiving + load.downloading} waiting, "

@@ -67,6 +67,9 @@ class Lookout:
             self._seen_of.clear()
         self._seen_of[submitter] = (now, load.of_key)
         self.arrived = self._count_arrived(limits, load)
+        if not load.active:
+            with self._telling:
+                self._promises.forget()
         self._seen = (now, limits, replace(load, of_key=0))
 
     def _count_arrived(self, limits: Limits, load: Load) -> int:
@@ -103,13 +106,9 @@ class Lookout:
     def _with_a_time(self, limits: Limits, load: Load, size: int | None, asker: str) -> StenoboxError | None:
         with self._telling:  # one at a time, or two are told of the same place
             promised, after = self._promises.before(asker, limits.places)
-            refusal = decide(
-                limits,
-                load,
-                Request(
-                    size, disk_free=self.disk_free(), arrived=self.arrived, promised=promised, promised_until=after
-                ),
-            )
+            request = Request(size, disk_free=self.disk_free(), arrived=self.arrived)
+            request = replace(request, promised=promised, promised_until=after, proven=bool(self._promises.share))
+            refusal = decide(limits, load, request)
             # The longest time there is tells of no place.
             if refusal and refusal.code == "queue_full" and 0 < (refusal.retry_after or 0) < LONGEST_RETRY_AFTER:
                 self._promises.give(asker, refusal.retry_after or 0)

@@ -251,7 +251,7 @@ def _above(limits: Limits, load: Load) -> int:
 
 def _free_in(limits: Limits, load: Load, above: int) -> float:
     """Estimated seconds until so many jobs have ended."""
-    ends = ends_in(limits, load)
+    ends = _ends_in(limits.slots, load.remaining, load.waiting)
     if above <= len(ends):
         return ends[above - 1]
     seconds, more = ends[-1] if ends else 0.0, above - len(ends)
@@ -266,13 +266,9 @@ def _told(seconds: int) -> str:
     return f"{seconds} s" if seconds <= 120 else f"{math.ceil(seconds / 60)} min"
 
 
-def ends_in(limits: Limits, load: Load) -> tuple[float, ...]:
-    """Estimated seconds until each job is done, soonest first, when the slots take the queue in line."""
-    return _ends_in(limits.slots, load.remaining, load.waiting)
-
-
 @lru_cache(maxsize=16)  # refusals come by the thousand for one load
 def _ends_in(slots: int, remaining: tuple[float, ...], waiting: tuple[float, ...]) -> tuple[float, ...]:
+    """When each job is done, soonest first, when the slots take the queue in line."""
     return tuple(sorted([*remaining, *_queue_ends(slots, remaining, waiting)]))
 
 
@@ -288,11 +284,10 @@ def starts_in(limits: Limits, load: Load, position: int, ahead: float) -> float 
 
 def times(limits: Limits, load: Load, job: Job) -> tuple[float | None, float | None]:
     """Estimated seconds until a job starts, None when it doesn't wait, and until it is done; None: unknown."""
-    left = job.left_seconds
     if job.queue_position is None:
-        return None, left
+        return None, job.left_seconds
     starts = None if job.ahead_seconds is None else starts_in(limits, load, job.queue_position, job.ahead_seconds)
-    return starts, None if starts is None or left is None else starts + left
+    return starts, None if starts is None or job.left_seconds is None else starts + job.left_seconds
 
 
 def _queue_ends(slots: int, remaining: tuple[float, ...], waiting: tuple[float, ...]) -> list[float]:

@@ -71,9 +71,11 @@ def reach(config: Config) -> Iterator[Finding]:
         OK, "reach", f"Others may reach the box, at {where}" + (f" as {config.hosts}" if config.hosts else "")
     )
     if not config.hosts:
-        answered = ", ".join([*(["any address"] if config.answers_addresses else []), *config.allowed_hosts])
+        answered, but = ", ".join(config.allowed_hosts), ""
+        if config.answers_addresses:
+            but = "; numeric addresses are answered"
         yield Finding(
-            WARN, "names", f"STENOBOX_HOSTS is empty: requests for anything else than {answered} are refused.",
+            WARN, "names", f"STENOBOX_HOSTS is empty: requests for any other name than {answered} are refused{but}.",
             "Name what people type, for example STENOBOX_HOSTS=stenobox.example.org",
         )  # fmt: skip
     if config.is_loopback and not config.proxies:

@@ -21,7 +21,8 @@ def imports() -> Iterator[None]:
         # Huey's default, which `tasks.queue` replaces: a second SQLite, 1 MB.
         "sqlite3": sqlite.driver,
     }
-    given = {name: module for name, module in stand_ins.items() if sys.modules.setdefault(name, module) is module}
+    given = {name: module for name, module in stand_ins.items() if name not in sys.modules}
+    sys.modules.update(given)
     try:
         yield
     finally:

@@ -10,6 +10,10 @@ button?.form.addEventListener("submit", (event) => {
     field.focus();
     return;
   }
+  if (document.documentElement.hasAttribute("data-sending")) {
+    setTimeout(() => (field.value = "")); // the answer comes in a tab of its own: this one sends files
+    return;
+  }
   const words = button.textContent;
   button.textContent = "Looking…";
   button.setAttribute("aria-busy", "true");

@@ -1,6 +1,11 @@
-// The form of the front page: files go up by the tus protocol (vendor/tus), two at a time, each with a row of its own.
-// What breaks off goes on where it was: by itself after a lost connection, after a reloaded page once the same file is
-// chosen again. A box that is full is asked again when it said to come back.
+// The form of the front page: files go up by the tus protocol (vendor/tus), two at a time, in the order they were chosen,
+// each with a row of its own. What breaks off goes on where it was: by itself after a lost connection, after a reloaded
+// page once the same file is chosen again. While the box takes nothing, files wait outside the two lanes, and one of them
+// asks again when the list says that there is room, when the time comes that the box told, or when a person says so.
+
+import { remind, remindNoMore, unfinished, known, recall, beside, dropLinks } from "./left.js";
+import { begin, isChosen, need } from "./models.js";
+import { Row, percent, put, size, soon, span } from "./rows.js";
 
 const ENDPOINT = new URL("/api/v1/uploads", location).href;
 // Proxies that cap a request's size or time see only slices.
@@ -25,75 +30,38 @@ const form = document.querySelector("#submit");
 const drop = document.querySelector("#drop");
 const input = document.querySelector("#file");
 const list = document.querySelector("#uploads");
-const template = document.querySelector("#upload-row");
+const note = document.querySelector("#sending-note");
 const maxBytes = Number(form.dataset.maxBytes);
+// Files not yet sent, in order, and those being sent.
 const waiting = [];
-// Addresses of uploads with a row here, and of those that this page sends.
-const known = new Set();
+const sending = new Set();
+// Addresses of those that this page sends.
 const mine = new Set();
-let running = 0;
+let numbers = 0;
 
-function size(bytes) {
-  const units = ["B", "kB", "MB", "GB", "TB"];
-  let unit = 0;
-  for (; bytes >= 999.5 && unit < units.length - 1; unit++) bytes /= 1000;
-  return `${bytes < 9.95 && unit ? bytes.toFixed(1).replace(/\.0$/, "") : Math.round(bytes)} ${units[unit]}`;
-}
+// Why the box takes nothing, as `refusal` has it; null while it does. One upload then asks for all.
+let gate = null;
+let probe = null;
+// In a row: the list may say that there is room where others take it first.
+let refusals = 0;
 
-function span(seconds) {
-  if (seconds < 60) return `${Math.max(1, Math.ceil(seconds))} s`;
-  if (seconds < 3600) return `${Math.round(seconds / 60)} min`;
-  return `${(seconds / 3600).toFixed(1)} h`;
-}
-
-class Row {
-  constructor(name) {
-    this.name = name;
-    this.row = template.content.firstElementChild.cloneNode(true);
-    this.bar = this.row.querySelector("progress");
-    const title = this.row.querySelector("bdi");
-    title.textContent = name;
-    title.parentElement.title = name;
-    this.bar.setAttribute("aria-label", `Upload of ${name}`);
-    for (const button of this.row.querySelectorAll("[data-act]")) {
-      button.setAttribute("aria-label", `${button.textContent} ${name}`);
-      button.addEventListener("click", () => this[button.dataset.act]());
-    }
-    this.row.addEventListener("hurry", () => {
-      this.hurry = true;
-      this.wake?.();
-    });
-    list.append(this.row);
-  }
-
-  // acts: what a person can do now, with other words for it where needed: {pause: "", cancel: "Give up"}
-  show(kind, text, acts = {}) {
-    this.row.dataset.kind = kind;
-    const state = this.row.querySelector(".upload-state");
-    state.textContent = text;
-    // What goes wrong is read out at once; progress is not, every second.
-    state.toggleAttribute("role", false);
-    if (kind === "failed") state.setAttribute("role", "alert");
-    this.bar.hidden = !["sending", "paused", "lost", "unfinished"].includes(kind);
-    for (const button of this.row.querySelectorAll("[data-act]")) {
-      const words = acts[button.dataset.act];
-      button.hidden = words === undefined;
-      if (words && button.textContent !== words) {
-        button.textContent = words;
-        button.setAttribute("aria-label", `${words} ${this.name}`);
-      }
-    }
-  }
-
-  remove() {
-    this.row.remove();
-  }
+// until: when to ask again, by the box's word; again: from when on the list's word that there is room counts. After it
+// has said that there is none, that is at once.
+function closed(code, seconds) {
+  const now = Date.now();
+  const told = code in CLOSED && code !== "key_limit";
+  const until = now + seconds * 1000;
+  refusals++;
+  htmx.trigger("#jobs", "refresh");
+  return { why: CLOSED[code] ?? "The box is busy", until, told, again: told ? now + 1000 * Math.min(60, 2 ** refusals) : until };
 }
 
 class Upload extends Row {
   constructor(file, batch = "") {
     super(file.name);
     this.file = file;
+    this.number = ++numbers;
+    this.stop = null;
     this.stopped = false;
     this.tries = 0;
     this.sent = 0;
@@ -110,17 +78,47 @@ class Upload extends Row {
       onUploadUrlAvailable: () => {
         known.add(this.tus.url);
         mine.add(this.tus.url);
+        if (probe === this) probe = gate = null;
+        if (!gate) refusals = 0;
+        pump();
       },
       onProgress: (sent, total) => this.progress(sent, total),
-      onSuccess: ({ lastResponse }) => this.settle?.({ job: lastResponse.getHeader("Stenobox-Job") }),
+      onSuccess: ({ lastResponse }) => this.settle?.({ done: true, job: lastResponse.getHeader("Stenobox-Job") }),
       onError: (error) => this.settle?.({ error }),
     });
   }
 
   enqueue() {
-    this.show("waiting", `Waiting · ${size(this.file.size)}`, { cancel: "Cancel" });
     waiting.push(this);
+    waiting.sort((one, other) => one.number - other.number);
+    this.tell();
     pump();
+  }
+
+  // Why it isn't being sent.
+  tell() {
+    const held = this.stop?.until > Date.now() ? this.stop : gate;
+    if (!isChosen()) this.show("waiting", "Waiting for the choice of a model", { cancel: "Cancel" });
+    else if (!held || probe) this.show("waiting", `Waiting · ${size(this.file.size)}`, { cancel: "Cancel" });
+    else this.show("backoff", `${held.why}; trying again ${soon(held.until)}`, { now: "", cancel: "Give up" });
+  }
+
+  now() {
+    this.number = Math.min(...waiting.map((upload) => upload.number)) - 1;
+    waiting.sort((one, other) => one.number - other.number);
+    this.stop = null;
+    if (gate) gate.until = 0;
+    this.show("waiting", "Next to be sent", { cancel: "Cancel" });
+    pump();
+  }
+
+  // The box takes nothing now: back into line, at its old place.
+  hold(code, seconds) {
+    const stop = closed(code, seconds);
+    // Something smaller may still have room on the disk.
+    if (code === "disk_full") this.stop = stop;
+    else gate = stop;
+    this.held = true;
   }
 
   fail(message, retryable = false) {
@@ -134,6 +132,7 @@ class Upload extends Row {
 
   pause() {
     this.paused = true;
+    leave(this);
     this.tus.abort();
     this.settle?.({});
     this.wake?.();
@@ -147,6 +146,7 @@ class Upload extends Row {
 
   cancel() {
     this.stopped = true;
+    leave(this);
     // Also what an earlier try left on the box; once it has become a job the list has it.
     this.tus?.abort(true).catch(() => {});
     this.settle?.({});
@@ -160,23 +160,36 @@ class Upload extends Row {
 
   // Sends until the box has it all, refuses it for good, or a person stops it.
   async run() {
+    this.held = false;
     while (!this.idle) {
-      const { job, error } = await this.send();
+      const { done, job, error } = await this.send();
       if (this.idle) return;
-      if (job) return this.accepted(job.split("/").at(-1));
+      const id = job ?? (done && (await this.became()));
+      if (this.idle) return;
+      if (id) return this.accepted(id.split("/").at(-1));
+      if (done) {
+        if (this.tries++ < PATIENCE) await this.wait("The box is asked what became of it", 2, "Cancel");
+        else return this.fail("The box has this file, but its answer got lost on the way. Look for it in the list.", true);
+        continue;
+      }
       const answer = error?.originalResponse;
       const status = answer?.getStatus() ?? 0;
       if ([429, 503, 507].includes(status)) {
-        const why = CLOSED[refusal(answer).code] ?? "The box is busy";
-        await this.wait("backoff", why, Number(answer.getHeader("Retry-After")) || 5, "Give up");
+        return this.hold(refusal(answer).code, Number(answer.getHeader("Retry-After")) || 5);
       } else if (status === 0) {
-        await this.wait("lost", "The connection is lost", DELAYS[Math.min(this.tries++, DELAYS.length - 1)], "Cancel");
+        await this.wait("The connection is lost; going on", DELAYS[Math.min(this.tries++, DELAYS.length - 1)], "Cancel");
       } else if (([408, 409, 423, 460].includes(status) || status >= 500) && this.tries++ < PATIENCE) {
-        await this.wait("lost", "The upload was interrupted", 2, "Cancel");
+        await this.wait("The upload was interrupted; going on", 2, "Cancel");
       } else {
         return this.fail(refusal(answer).message ?? `The box answered with an error (${status}).`, status >= 500 || status === 410);
       }
     }
+  }
+
+  // The job that it is, where a proxy has dropped the header that says so; its upload's address tells.
+  async became() {
+    const answer = await fetch(this.tus.url, { headers: { Accept: "application/json" } }).catch(() => null);
+    return answer?.ok ? (await answer.json().catch(() => ({}))).job : null;
   }
 
   async send() {
@@ -216,13 +229,11 @@ class Upload extends Row {
     this.show("sending", parts.join(" · "), { pause: "Pause", cancel: "Cancel" });
   }
 
-  async wait(kind, why, seconds, cancel) {
+  async wait(why, seconds, cancel) {
     const end = Date.now() + seconds * 1000;
     this.hurry = false;
     while (!this.idle && !this.hurry && Date.now() < end) {
-      const left = Math.ceil((end - Date.now()) / 1000);
-      const doing = kind === "lost" ? "going on" : "trying again";
-      this.show(kind, `${why}; ${doing} in ${left} s`, kind === "lost" ? { pause: "Pause", cancel } : { cancel });
+      this.show("lost", `${why} ${soon(end)}`, { pause: "Pause", cancel });
       await new Promise((resolve) => {
         this.wake = resolve;
         setTimeout(resolve, Math.min(1000, end - Date.now()));
@@ -244,34 +255,6 @@ class Upload extends Row {
   }
 }
 
-// What a page before this one left: it goes on once its file is chosen again, since no page may open files by itself.
-class Unfinished extends Row {
-  constructor(stored, offset) {
-    super(stored.metadata.filename);
-    this.stored = stored;
-    this.bar.value = offset / stored.size;
-    const sent = `${percent(offset, stored.size)} of ${size(stored.size)} sent before`;
-    this.show("unfinished", `${sent}. Choose the same file again to go on.`, { choose: "Choose file", cancel: "Discard" });
-    unfinished.add(this);
-  }
-
-  choose() {
-    input.click();
-  }
-
-  cancel() {
-    forget(this.stored);
-    tus.Upload.terminate(this.stored.uploadUrl, { retryDelays: null }).catch(() => {});
-    this.remove();
-  }
-
-  remove() {
-    unfinished.delete(this);
-    super.remove();
-  }
-}
-
-const unfinished = new Set();
 const arriving = new Set();
 document.addEventListener("htmx:before:settle", () => {
   for (const upload of arriving) if (document.getElementById(`job-${upload.id}`)) upload.arrive();
@@ -290,39 +273,68 @@ function refusal(answer) {
   }
 }
 
-function forget(stored) {
-  tus.defaultOptions.urlStorage.removeUpload(stored.urlStorageKey);
+// Takes an upload out of line and out of the lanes, whichever it is in.
+function leave(upload) {
+  const at = waiting.indexOf(upload);
+  if (at >= 0) waiting.splice(at, 1);
+  sending.delete(upload);
+  if (probe === upload) probe = null;
+  pump();
 }
 
-// Lists what earlier pages left unfinished; what is over is forgotten. One that moves belongs to another tab, or to the
-// page before this one, whose end the box has not noticed yet: it is looked at again.
-async function recall(looks = 4) {
-  let active = false;
-  for (const stored of await tus.defaultOptions.urlStorage.findAllUploads()) {
-    if (!stored.uploadUrl || !stored.size) continue;
-    const answer = await fetch(stored.uploadUrl, { headers: { Accept: "application/json" } }).catch(() => null);
-    if (!answer) return; // the box is away; what is stored stays
-    if (answer.status === 404 || answer.status === 410) forget(stored);
-    if (!answer.ok) continue;
-    const found = await answer.json();
-    if (found.job) forget(stored);
-    else if (found.active) active = true;
-    else if (!known.has(stored.uploadUrl)) {
-      known.add(stored.uploadUrl);
-      new Unfinished(stored, found.offset);
-    }
+function pump() {
+  const now = Date.now();
+  for (const upload of [...waiting]) {
+    if (!isChosen() || sending.size >= AT_ONCE || probe || gate?.until > now) break;
+    if (upload.stop?.until > now) continue;
+    waiting.splice(waiting.indexOf(upload), 1);
+    if (gate) probe = upload;
+    launch(upload);
   }
-  if (active && looks) setTimeout(recall, 2000, looks - 1);
+  summarise();
 }
 
-async function pump() {
-  if (running >= AT_ONCE) return;
-  running++;
-  while (waiting.length) {
-    const upload = waiting.shift();
-    if (!upload.idle) await upload.run();
+async function launch(upload) {
+  sending.add(upload);
+  upload.tus.options.metadata.model ||= form.elements.model.value;
+  await upload.run();
+  if (!sending.delete(upload)) return; // a person took it out
+  if (probe === upload) probe = null;
+  if (upload.held) upload.enqueue();
+  else pump();
+}
+
+// Each second: whether what waits may go, and how long it still has to.
+function tick() {
+  if (!waiting.length) return;
+  const now = Date.now();
+  const room = document.querySelector("#jobs").hasAttribute("data-room");
+  for (const stop of [gate, ...waiting.map((upload) => upload.stop)]) {
+    if (!stop?.told) continue;
+    if (!room) stop.again = 0;
+    else if (stop.again <= now) stop.until = 0;
   }
-  running--;
+  pump();
+  for (const upload of waiting) upload.tell();
+}
+setInterval(tick, 1000);
+
+// What holds the page, in a sentence above the rows.
+function summarise() {
+  const held = gate && !probe ? waiting.length : 0;
+  const root = document.documentElement;
+  root.toggleAttribute("data-sending", busy());
+  if (held) {
+    const files = held === 1 ? "One file waits here and is" : `${held} files wait here and are`;
+    put(note, `${gate.why}. ${files} sent as soon as there is room. Keep this page open: links open in a new tab.`);
+  } else {
+    put(note, busy() ? "Keep this page open until they are sent: links open in a new tab." : "");
+  }
+  note.hidden = !note.textContent;
+}
+
+function busy() {
+  return sending.size + waiting.length > 0;
 }
 
 // Several files at once are a batch, named by the reader's own date and time.
@@ -336,11 +348,18 @@ function add(files) {
     if (file.size > maxBytes) upload.fail(`This file is ${size(file.size)}; the box takes up to ${size(maxBytes)}.`);
     else if (file.size === 0) upload.fail("This file is empty.");
     else upload.enqueue();
+    remindNoMore(file);
   }
+  if (taken.length) need();
+  beside(form.elements.url?.value.trim());
+  document.querySelector("#tray").scrollIntoView({ block: "nearest" });
 }
 
 addEventListener("online", () => {
-  for (const row of list.querySelectorAll('[data-kind="lost"]')) row.dispatchEvent(new Event("hurry"));
+  for (const upload of sending) {
+    upload.hurry = true;
+    if (upload.row.dataset.kind === "lost") upload.wake?.();
+  }
 });
 
 form.addEventListener("submit", (event) => {
@@ -349,9 +368,32 @@ form.addEventListener("submit", (event) => {
   add(input.files);
   input.value = "";
 });
-input.addEventListener("change", () => form.requestSubmit());
+// Not by the form's own check: a model that is still to be chosen is asked for here.
+input.addEventListener("change", () => {
+  add(input.files);
+  input.value = "";
+});
+
 addEventListener("beforeunload", (event) => {
-  if (running) event.preventDefault();
+  if (busy()) event.preventDefault();
+});
+
+// A page that sends is not left by a click.
+document.addEventListener(
+  "click",
+  (event) => {
+    const link = event.target.closest("a[href]");
+    if (!link || !busy() || link.target || link.hasAttribute("download") || link.hash) return;
+    link.target = "_blank";
+    setTimeout(() => link.removeAttribute("target"));
+  },
+  true,
+);
+document.addEventListener("submit", (event) => {
+  const { target, submitter } = event;
+  if (event.defaultPrevented || target.hasAttribute("hx-post") || !target.closest("#main")) return;
+  target.target = busy() ? "_blank" : "";
+  if (submitter?.id === "fetch") dropLinks();
 });
 
 // The whole window takes a drop: missing the zone by an inch must not open the file in place of this page.
@@ -373,26 +415,11 @@ addEventListener("drop", (event) => {
   add(event.dataTransfer.files);
 });
 
-// The last choice of model and language comes back, if the box still offers it.
-function remember(select) {
-  const key = `stenobox.${select.name}`;
-  try {
-    const saved = localStorage.getItem(key);
-    if ([...select.options].some((option) => option.value === saved)) select.value = saved;
-    select.addEventListener("change", () => localStorage.setItem(key, select.value));
-  } catch {
-    // Storage is switched off: the server's choice stands.
-  }
-}
-
-function summarise() {
-  for (const summary of document.querySelectorAll("[data-model]")) {
-    summary.hidden = summary.dataset.model !== form.elements.model.value;
-  }
-}
-
-remember(form.elements.model);
-remember(form.elements.language);
-form.elements.model.addEventListener("change", summarise);
-summarise();
+// The drop zone comes first, for the keyboard too; the plain form needs it last.
+form.prepend(document.querySelector("#drop-field"));
+begin(pump);
 recall();
+remind(
+  // What has begun is on the box, and comes back by its address.
+  () => [...waiting, ...sending].filter((upload) => !upload.tus.url).map((upload) => upload.file),
+);

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
-from tasks import batches, media, repeats
+from tasks import batches, media, repeats, store
 from tasks.actions import Box
 from tasks.errors import StenoboxError
 from tasks.jobs import Job, JobKind, Params, State
+from tasks.languages import NAMES
 from tasks.names import clean_name
 from tasks.receiving import Receiving
 
@@ -66,6 +69,66 @@ def submit_from_job(
         receiving.adopt(path, None if job.kind == JobKind.EXTRACTION else job.source.sha256)
         batches.enter(box, receiving, batch)
         return receiving.queue(params)
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """A batch whose recordings run again: how many of them are in the new batch (by its id) and how many had no room,
+    with the refusal; gone: those whose recording is no longer here."""
+
+    batch: str
+    taken: int
+    left: int = 0
+    gone: int = 0
+    refusal: StenoboxError | None = None
+
+
+def run_batch_again(box: Box, batch_id: str, params: Params, submitter: str = "", asker: str = "") -> Again:
+    """Transcribe what has finished in a batch once more, with these parameters, as a batch of its own: as many as there
+    is room for. Asked again in the same way, it goes on with those that are left.
+
+    Raises StenoboxError not_found, media_missing when no recording is here, and the refusal when none has room.
+    """
+    batch = batches.get(box, batch_id)
+    jobs = [job for job in batches.jobs_of(box, batch) if job.finished and job.kind == JobKind.TRANSCRIPTION]
+    here = [job for job in jobs if is_here(box, job)]
+    if not here:
+        raise StenoboxError("media_missing", "No recording of this batch is on this box any more. Send them again.")
+    how = params.model + (f", {NAMES[params.language]}" if params.language else "")
+    ending = f" – again with {how}"
+    target, _ = batches.begin(box, batch.name[: batches.NAME_CHARACTERS - len(ending)].rstrip() + ending)
+    before = Counter(_same(job) for job in batches.jobs_of(box, target) if job.params == params)
+    taken, gone = 0, len(jobs) - len(here)
+    for number, job in enumerate(here):
+        if before[_same(job)]:
+            before[_same(job)] -= 1
+            taken += 1
+            continue
+        try:
+            submit_from_job(box, job.id, params, submitter, asker, batch=target.id)
+            taken += 1
+        except StenoboxError as error:
+            if error.param == "source_job":  # it went meanwhile
+                gone += 1
+            elif taken:
+                return Again(target.id, taken, len(here) - number, gone, error)
+            else:
+                store.delete_batch_if_empty(box.database, target.id)
+                raise
+    return Again(target.id, taken, 0, gone)
+
+
+def is_here(box: Box, job: Job) -> bool:
+    """Whether a job's media can be another's source."""
+    try:
+        media_of(box, job)
+    except StenoboxError:
+        return False
+    return True
+
+
+def _same(job: Job) -> tuple[str, int | None]:
+    return job.source.name, job.source.bytes
 
 
 def stem(name: str) -> str:

@@ -184,6 +184,11 @@ class Job:
         return self.state in FINISHED
 
     @property
+    def by_demo(self) -> bool:
+        """Whether its words are the demo model's, of anything but the sample that this model is made for."""
+        return self.params.model == "demo" and self.source.type != "sample"
+
+    @property
     def realtime_factor(self) -> float | None:
         """Processing time / audio time of the attempt that completed the job, without loading the model."""
         if self.state != State.COMPLETED or not self.source.seconds or self.work_seconds is None:

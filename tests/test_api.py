@@ -26,6 +26,7 @@ from web_support import (
 
 from tasks import __version__, media, store
 from tasks.actions import Box
+from tasks.choosing import DEMO_NOTE
 from tasks.config import Config
 from tasks.errors import KINDS
 from tasks.jobs import State
@@ -87,7 +88,7 @@ def test_a_submission_is_answered_202_with_the_job_and_its_address(client: TestC
         "eta_seconds": None,
         "realtime_factor": None,
         "error": None,
-        "note": None,
+        "note": DEMO_NOTE,
         "about": {},
         "batch": None,
         "submitter": None,
@@ -362,7 +363,7 @@ def test_a_completed_job_is_shown_with_its_transcript_and_speed(client: TestClie
     assert shown["progress"] == 1.0
     assert shown["links"]["transcript"] == f"/api/v1/jobs/{job.id}/transcript"
     assert shown["source"]["seconds"] == 2.5
-    assert shown["note"] == "A note."
+    assert shown["note"] == f"A note. {DEMO_NOTE}"
     assert shown["realtime_factor"] == round(job.realtime_factor or 0, 3)
     assert TIME.fullmatch(shown["finished_at"])
 

@@ -55,6 +55,59 @@ def send(client: TestClient, *fields: bytes, name: str = "talk.mp3", **headers: 
     return client.post(SUBMIT, content=b"".join(fields) + file_part(b"x", name) + END, headers=FORM | headers)
 
 
+# Run again with another model
+
+
+def test_a_batch_is_run_again_as_a_batch_of_its_own(client: TestClient, behind: Box) -> None:
+    for name in ("a.mp3", "a.mp3", "b.mp3"):
+        put(behind, State.COMPLETED, name)
+    put(behind, State.FAILED, "c.mp3")
+    put(behind, State.QUEUED, "d.mp3")
+    old = one(behind)
+    page = client.get(f"/batches/{old.id}").text
+    assert f'action="/batches/{old.id}/again"' in page
+    answer = client.post(f"/batches/{old.id}/again", data={"model": "tiny", "language": "de"})
+    assert answer.status_code == 303
+    new = batches.get(behind, answer.headers["location"].rpartition("/")[2])
+    assert new.name == "Talks – again with tiny, German"
+    jobs = batches.jobs_of(behind, new)
+    assert [job.source.name for job in jobs] == ["a.mp3", "a.mp3", "b.mp3", "c.mp3"]
+    assert {job.params for job in jobs} == {Params("tiny", "de")}
+    assert batches.get(behind, old.id).total == 5
+    again = client.post(f"/batches/{old.id}/again", data={"model": "tiny", "language": "de"})
+    assert again.headers["location"] == f"/batches/{new.id}"
+    assert batches.get(behind, new.id).total == 4  # nothing is done twice
+
+
+def test_a_batch_runs_again_as_far_as_there_is_room_and_goes_on_with_the_rest(client: TestClient, behind: Box) -> None:
+    for number in range(3):
+        put(behind, State.COMPLETED, f"{number}.mp3")
+    old = one(behind)
+    behind.change_settings({"slots": 1, "queue_limit": 1}, "a test")
+    answer = client.post(f"/batches/{old.id}/again", data={"model": "tiny"})
+    assert answer.status_code == 429
+    assert "2 of them run again in a batch of their own; for 1 there is no room yet" in answer.text
+    behind.change_settings({"queue_limit": 20}, "a test")
+    answer = client.post(f"/batches/{old.id}/again", data={"model": "tiny"})
+    new = batches.get(behind, answer.headers["location"].rpartition("/")[2])
+    assert sorted(job.source.name for job in batches.jobs_of(behind, new)) == ["0.mp3", "1.mp3", "2.mp3"]
+
+
+def test_a_batch_that_has_no_room_or_no_recordings_leaves_no_empty_batch(client: TestClient, behind: Box) -> None:
+    job = put(behind, State.COMPLETED)
+    old = one(behind)
+    behind.change_settings({"intake": "paused"}, "a test")
+    assert client.post(f"/batches/{old.id}/again", data={"model": "tiny"}).status_code == 503
+    assert one(behind).id == old.id
+    behind.change_settings({"intake": "open"}, "a test")
+    assert client.post(f"/batches/{old.id}/again", data={"model": "gpt"}).status_code == 422
+    media.source(behind.config, job.id).unlink()
+    gone = client.post(f"/batches/{old.id}/again", data={"model": "tiny"})
+    assert gone.status_code == 410
+    assert "No recording of this batch is on this box any more" in gone.text
+    assert one(behind).id == old.id
+
+
 # Ways in
 
 

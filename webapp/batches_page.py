@@ -7,13 +7,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tasks import batches, store
+from tasks.chaining import Again, run_batch_again
 from tasks.errors import StenoboxError
 from tasks.transcripts import FORMATS
 from webapp.api import box_of
 from webapp.batches_api import asked_state, zip_response
 from webapp.bodies import read_fields
-from webapp.pages import page_or_partial, reasons, see, undos
+from webapp.pages import models_context, page_or_partial, reasons, see, undos
 from webapp.stories import tell_batches, tell_times
+from webapp.submitters import asker_of, submitter_of
 
 MOST_BATCHES = 100
 MOST_ROWS = 200
@@ -48,7 +50,9 @@ def show(request: Request) -> Response:
         "undos": undos(box),
         "reasons": reasons(box, box.limits()),
     } | tell_batches(box, [batch], limits)[0]
-    return page_or_partial(request, "batches/show.html", "batches/_batch.html", context, lambda: {})
+    return page_or_partial(
+        request, "batches/show.html", "batches/_batch.html", context, lambda: models_context(box) | {"typed": {}}
+    )
 
 
 def download(request: Request) -> Response:
@@ -71,6 +75,22 @@ async def retry(request: Request) -> Response:
         words = f"{tried.taken} are in line again; for {tried.left} there is no room yet. {tried.refusal.message}"
         raise StenoboxError(tried.refusal.code, words, retry_after=tried.refusal.retry_after)
     return see(f"/batches/{batch_id}")
+
+
+async def run_again(request: Request) -> Response:
+    """POST /batches/{id}/again with `model` and `language`: its recordings once more, as a batch of their own."""
+    box, batch_id, fields = box_of(request), request.path_params["id"], await read_fields(request)
+
+    def again() -> Again:
+        params = box.params(fields.get("model"), fields.get("language"))
+        return run_batch_again(box, batch_id, params, submitter_of(request), asker_of(request))
+
+    found = await run_in_threadpool(again)
+    if found.refusal:
+        words = f"{found.taken} of them run again in a batch of their own; for {found.left} there is no room yet: "
+        words += f"once there is, ask for the same again, and it goes on with those. {found.refusal.message}"
+        raise StenoboxError(found.refusal.code, words, retry_after=found.refusal.retry_after)
+    return see(f"/batches/{found.batch}")
 
 
 def delete(request: Request) -> Response:

@@ -17,7 +17,7 @@ from webapp.api import box_of
 from webapp.bodies import read_json
 from webapp.endpoints import check_names
 from webapp.errors import headers
-from webapp.pages import refused, see
+from webapp.pages import ask_model, keep_choice, refused, see
 from webapp.submitters import asker_of, submitter_of
 from webapp.templating import templates
 
@@ -77,6 +77,7 @@ def _begin(request: Request, form: FormData) -> Response:
     box, url = box_of(request), _text(form, "url")
     if not url:
         raise StenoboxError("invalid_value", "Paste a link first.", param="url")
+    ask_model(box, _text(form, "model") if "model" in form else None)
     box.params(_text(form, "model"), _text(form, "language"))  # what is wrong is said before anything is fetched
     box.lookout.check(None, submitter_of(request), asker_of(request))
     found = ingest.look(box, url)
@@ -113,7 +114,7 @@ def _take(request: Request, form: FormData) -> Response:
 
 
 def _submit(request: Request, form: FormData, url: str, title: str, batch: str = "") -> Any:
-    return ingest.submit(
+    job = ingest.submit(
         box_of(request),
         url,
         _text(form, "model"),
@@ -123,6 +124,8 @@ def _submit(request: Request, form: FormData, url: str, title: str, batch: str =
         title,
         batch=batch,
     )
+    keep_choice(request, job.params.model)
+    return job
 
 
 def _items(form: FormData) -> list[dict[str, Any]]:

@@ -11,21 +11,23 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from tasks import __version__, batches, models, readiness, store
+from tasks import __version__, batches, choosing, readiness, store
 from tasks.actions import Box
 from tasks.capacity import Limits
-from tasks.chaining import submit_from_job
+from tasks.chaining import is_here, submit_from_job
 from tasks.errors import StenoboxError
 from tasks.jobs import Job, JobKind, State
 from tasks.languages import NAMES
+from tasks.principals import Scope
 from tasks.readiness import Reason
 from tasks.store import Batch, Undo
 from tasks.wishes import FIELDS
 from webapp.api import box_of, transcript_response
+from webapp.auth import principal_of
 from webapp.bodies import read_fields
 from webapp.errors import headers
 from webapp.stories import in_short, tell, tell_batches, tell_times
-from webapp.submitters import asker_of, submitter_of
+from webapp.submitters import asker_of, name_of, submitter_of
 from webapp.templating import templates, when
 from webapp.uploads import read_form
 
@@ -51,6 +53,7 @@ def _groups(request: Request) -> tuple[dict[str, Any], dict[str, Any]]:
     active, waiting = box.list_active(MOST_WAITING, apart=True), box.count_waiting()
     limits = box.limits()
     found = _batches(box)
+    why = reasons(box, limits)
     moving = {
         "batches": tell_batches(box, found, limits),
         "batches_total": store.count_batches(box.database, box.principal.owner),
@@ -61,7 +64,8 @@ def _groups(request: Request) -> tuple[dict[str, Any], dict[str, Any]]:
         "lines": waiting,
         "times": tell_times(box, active, limits),
         "limits": limits,
-        "reasons": reasons(box, limits),
+        "reasons": why,
+        "room": readiness.takes(why),
         "undos": undos(box),
     }
     still = {
@@ -96,19 +100,38 @@ def _batches(box: Box) -> list[Batch]:
 
 def _form_context(request: Request) -> dict[str, Any]:
     box = box_of(request)
-    config = box.config
-    choices = [
-        {"name": m.name, "title": m.title, "summary": m.summary, "ready": models.ready(config, m)}
-        for m in models.available(config)
-    ]
-    return {
-        "models": choices,
-        "default_model": box.limits().model,
-        "languages": _LANGUAGES,
+    default = box.limits().model
+    return models_context(box) | {
+        "default_model": default,
+        "asks_model": default == choosing.DEMO,
+        "may_set": principal_of(request).may(Scope.ADMIN),
         "refusal": None,
         "typed": {},
         "takes_links": box.limits().download_slots > 0,
     }
+
+
+def models_context(box: Box) -> dict[str, Any]:
+    """What a form needs that asks for a model and a language."""
+    choices = choosing.choices(box.config, box.planner, box.database)
+    recommended = next((one for one in choices if one.recommended), None)
+    return {"choices": choices, "recommended": recommended, "languages": _LANGUAGES}
+
+
+def ask_model(box: Box, model: str | None) -> None:
+    """A form that left the choice open is asked for it while the box has only its demo model to fall back on.
+
+    model: None for a form without the field. Never waits for the database.
+    """
+    if model == "" and box.lookout.limits.model == choosing.DEMO:
+        raise StenoboxError("invalid_value", choosing.QUESTION, param="model")
+
+
+def keep_choice(request: Request, model: str) -> None:
+    """The first model that somebody takes who may change the box becomes its usual one, instead of the demo model."""
+    box = box_of(request)
+    if box.limits().model == choosing.DEMO != model and principal_of(request).may(Scope.ADMIN):
+        box.change_settings({"model": model}, name_of(request, "page"))
 
 
 async def submit(request: Request) -> Response:
@@ -119,6 +142,7 @@ async def submit(request: Request) -> Response:
     def check(fields: dict[str, str]) -> None:
         typed.update(fields)
         _no_link(fields)
+        ask_model(box, fields.get("model"))
 
     try:
         allowed = (*FIELDS[JobKind.TRANSCRIPTION], "url", "batch")
@@ -136,6 +160,7 @@ async def submit(request: Request) -> Response:
                     for job in jobs:
                         box.delete(job.id)
                     raise
+                keep_choice(request, form.fields.get("model") or choosing.DEMO)
                 return jobs
 
             jobs = await run_in_threadpool(queue)
@@ -175,6 +200,12 @@ def refused(request: Request, error: StenoboxError, typed: dict[str, str] | None
 
 def show(request: Request) -> Response:
     """GET /jobs/{id}: one job and its transcript."""
+    context = _job_context(request, {})
+    return page_or_partial(request, "jobs/show.html", "jobs/_job.html", context, lambda: {"refusal": None})
+
+
+def _job_context(request: Request, typed: dict[str, str]) -> dict[str, Any]:
+    """typed: what a refused form held."""
     box = box_of(request)
     job = box.get(request.path_params["id"])
     transcript, lost = None, ""
@@ -196,8 +227,10 @@ def show(request: Request) -> Response:
         "times": tell_times(box, [job], box.limits()),
         "tries": tell(job, tries),
         "in_short": in_short(job, tries),
+        "typed": typed,
+        "here": job.finished and is_here(box, job),
     }
-    return page_or_partial(request, "jobs/show.html", "jobs/_job.html", context, lambda: {})
+    return context | models_context(box) if context["here"] and not job.kind.light else context
 
 
 async def next_step(request: Request) -> Response:
@@ -212,7 +245,16 @@ async def next_step(request: Request) -> Response:
         source = request.path_params["id"]
         return submit_from_job(box, source, params, submitter_of(request), asker_of(request))
 
-    return see(f"/jobs/{(await run_in_threadpool(submit)).id}")
+    def refuse(error: StenoboxError) -> Response:
+        context = _job_context(request, fields) | {"refusal": error, "version": __version__, "ptag": "", "same": False}
+        return templates.TemplateResponse(request, "jobs/show.html", context, error.kind.status, headers(error))
+
+    try:
+        return see(f"/jobs/{(await run_in_threadpool(submit)).id}")
+    except StenoboxError as error:
+        if error.code == "not_found":
+            raise
+        return await run_in_threadpool(refuse, error)
 
 
 def download(request: Request) -> Response:

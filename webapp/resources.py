@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from tasks import capacity
 from tasks.capacity import Limits, Load
+from tasks.choosing import DEMO_NOTE
 from tasks.jobs import Failure, Job, JobKind, State
 from tasks.wishes import FIELDS
 
@@ -51,7 +52,7 @@ def job_json(job: Job, limits: Limits, load: Load, submitters: Mapping[str, str]
         "eta_seconds": _eta(job, limits, load),
         "realtime_factor": None if job.realtime_factor is None else round(job.realtime_factor, 3),
         "error": _failed(job.error),
-        "note": job.note,
+        "note": " ".join(filter(None, (job.note, DEMO_NOTE if job.by_demo else None))) or None,
         "about": cast("shapes.About", job.about),
         "batch": job.batch,
         "submitter": submitters.get(job.submitter),

@@ -54,6 +54,7 @@ routes: list[BaseRoute] = [
     Route("/batches/{id}/zip", batches_page.download),
     Route("/batches/{id}/cancel", batches_page.cancel, methods=["POST"]),
     Route("/batches/{id}/retry", batches_page.retry, methods=["POST"]),
+    Route("/batches/{id}/again", batches_page.run_again, methods=["POST"]),
     Route("/batches/{id}/delete", batches_page.delete, methods=["POST"]),
     Route("/batches/{id}/undo", batches_page.undo, methods=["POST"]),
     Route("/limits", limits_page.show, methods=["GET"]),

@@ -24,6 +24,7 @@ ARGUMENTS = [
     "--no-first-run",
 ]
 SECONDS = 60_000
+CHOSEN = 'localStorage["stenobox.model"] ??= "demo"'
 
 expect.set_options(timeout=SECONDS)
 
@@ -56,8 +57,11 @@ class Pages:
         self._allowed: list[str] = []
         self.complaints: list[str] = []
 
-    def open(self, url: str, **options: Any) -> Page:
+    def open(self, url: str, *, fresh: bool = False, **options: Any) -> Page:
+        """fresh: a browser that has never chosen a model; others have chosen the demo model, by name."""
         context = self._browser.new_context(**options)
+        if not fresh:
+            context.add_init_script(CHOSEN)
         context.set_default_timeout(SECONDS)
         self._contexts.append(context)
         page = context.new_page()

@@ -459,6 +459,7 @@ def test_everything_needed_works_without_javascript(
     served: Served, visit: Visit, sample: Callable[[str], Path]
 ) -> None:
     page = visit(served.url, java_script_enabled=False)
+    page.get_by_label("Model").select_option("demo")
     page.get_by_label("Spoken language").select_option("English")
     page.locator("input[type=file]").set_input_files(sample("plain.flac"))
     page.get_by_role("button", name="Transcribe", exact=True).click()
@@ -481,6 +482,7 @@ def test_a_full_box_refuses_with_a_sentence_without_javascript(
     for _ in range(3):
         put_job(still.box, State.QUEUED)
     page = visit(still.url, java_script_enabled=False)
+    page.get_by_label("Model").select_option("demo")
     page.locator("input[type=file]").set_input_files(sample("plain.flac"))
     page.get_by_role("button", name="Transcribe", exact=True).click()
     expect(page.get_by_role("alert").filter(has_text="The box is full")).to_contain_text("Try again in about 30 s.")

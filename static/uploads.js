@@ -260,10 +260,6 @@ document.addEventListener("htmx:before:settle", () => {
   for (const upload of arriving) if (document.getElementById(`job-${upload.id}`)) upload.arrive();
 });
 
-function percent(sent, total) {
-  return `${Math.floor((sent / total) * 100)}%`;
-}
-
 // Code and sentence.
 function refusal(answer) {
   try {

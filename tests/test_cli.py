@@ -24,6 +24,7 @@ from web_support import TRANSCRIPT
 
 from tasks import __version__, models
 from tasks.children import ChildDied
+from tasks.choosing import DEMO_NOTE
 from tasks.config import VARIABLES, Config
 from tasks.engine.meter import Usage
 from tasks.engine.process import Recognized
@@ -398,21 +399,26 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeEngines]:
     [("txt", "yes no\n"), ("srt", "1\n00:00:00,500"), ("vtt", "WEBVTT\n"), ("csv", "\ufeffstart,"), ("json", "{")],
 )
 def test_every_format_is_printed(run: Callable[..., Any], fake: Any, form: str, start_: str) -> None:
-    said = run("transcribe", SAMPLES / "en-u000.flac", "--format", form)
+    said = run("transcribe", SAMPLES / "en-u000.flac", "--format", form, "--model", "demo")
     assert said.status == 0
     assert said.out.startswith(start_)
     assert said.err == ""
 
 
+def test_the_demo_model_taken_in_silence_is_told(run: Callable[..., Any], fake: Any) -> None:
+    said = run("transcribe", SAMPLES / "en-u000.flac")
+    assert (said.status, said.err) == (0, f"stenobox: {DEMO_NOTE}\n")
+
+
 def test_a_note_about_the_result_goes_beside_it(run: Callable[..., Any], fake: Any, tmp_path: Path) -> None:
     empty = {"language": None, "seconds": 1.0, "text": "", "segments": []}
     fake.outcome = Recognized(empty, "No speech found.", USAGE)
-    said = run("transcribe", make(tmp_path / "silence.wav", silence(1.0)))
+    said = run("transcribe", make(tmp_path / "silence.wav", silence(1.0)), "--model", "demo")
     assert (said.status, said.out, said.err) == (0, "", "stenobox: No speech found.\n")
 
 
 def test_a_damaged_file_is_transcribed_and_called_damaged(run: Callable[..., Any], fake: Any, tmp_path: Path) -> None:
-    said = run("transcribe", holed(make(tmp_path / "a.mp3", sound()), tmp_path / "b.mp3"))
+    said = run("transcribe", holed(make(tmp_path / "a.mp3", sound()), tmp_path / "b.mp3"), "--model", "demo")
     assert (said.status, said.out) == (0, "yes no\n")
     assert said.err == "stenobox: Parts of the file could not be read: silence stands in for them.\n"
 

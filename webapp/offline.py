@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tasks import causes, models
+from tasks import causes, choosing, models
 from tasks.children import ChildDied
 from tasks.config import Config
 from tasks.db import open_database, prepare_data_folder
@@ -62,7 +62,8 @@ def transcribe_file(config: Config, file: Path, model: str | None, language: str
     finally:
         engines.stop()
         _progress("", 0, 0)
-    for sentence in filter(None, (answer.note, *notes)):
+    by_demo = choosing.DEMO_NOTE if found.name == choosing.DEMO and not model else None
+    for sentence in filter(None, (by_demo, answer.note, *notes)):
         print(f"stenobox: {sentence}", file=sys.stderr)
     return form_of.write(answer.transcript)
 

@@ -91,6 +91,8 @@ def submit(batch: Batch, progress: TextIO | None = None) -> int:
             print(f"Stopped. {sent} go on on the box; run the same command again to go on from here.", file=sys.stderr)
             raise
         print(summary(sender.entries), end="")
+        if sender.note and not batch.model:
+            print(f"stenobox: {sender.note}", file=sys.stderr)
         return 0 if all(entry.state == "done" for entry in sender.entries) else 1
 
 
@@ -112,6 +114,7 @@ class Sender:
         self._not_before = 0.0
         self._silent_since: float | None = None
         self._met = False
+        self.note: str | None = None
 
     def run(self) -> None:
         for entry in self.entries:
@@ -254,6 +257,7 @@ class Sender:
 
     def _sent(self, entry: Entry, job: dict[str, Any]) -> None:
         entry.state, entry.job, entry.error, entry.attempt = "sent", job["id"], None, made_at(job)
+        self.note = job.get("note") or self.note
         self._ledger.save()
 
     def _look(self, entry: Entry) -> None:

@@ -39,8 +39,9 @@ const sending = new Set();
 const mine = new Set();
 let numbers = 0;
 
-// Why the box takes nothing, as `refusal` has it; null while it does. One upload then asks for all.
+// Why the box takes nothing, as `closed` has it; null while it does.
 let gate = null;
+// The upload that asks for a place: one at a time, so that they get theirs in order and the first refusal holds them all.
 let probe = null;
 // In a row: the list may say that there is room where others take it first.
 let refusals = 0;
@@ -284,7 +285,7 @@ function pump() {
     if (!isChosen() || sending.size >= AT_ONCE || probe || gate?.until > now) break;
     if (upload.stop?.until > now) continue;
     waiting.splice(waiting.indexOf(upload), 1);
-    if (gate) probe = upload;
+    probe = upload;
     launch(upload);
   }
   summarise();

@@ -449,7 +449,7 @@ def test_progress_is_shown_on_a_terminal_only(
     run: Callable[..., Any], fake: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    said = run("transcribe", SAMPLES / "en-u000.flac")
+    said = run("transcribe", SAMPLES / "en-u000.flac", "--model", "demo")
     assert "transcribing 50 %" in said.err
     assert said.err.endswith("\r")
 

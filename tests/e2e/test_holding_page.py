@@ -188,7 +188,10 @@ def test_a_page_that_sends_is_not_left_by_a_click(
     expect(row(page, "one.wav")).to_be_visible()
 
 
-def test_a_link_beside_files_is_asked_about(still: Live, visit: Visit, files: Callable[..., list[Path]]) -> None:
+def test_a_link_beside_files_is_asked_about(
+    still: Live, visit: Visit, pages: Pages, files: Callable[..., list[Path]]
+) -> None:
+    pages.allow("422")
     page = visit(still.url)
     page.get_by_label("Paste a link").fill("http://10.0.0.1/talk.mp3")
     page.set_input_files("#file", files("one.wav"))

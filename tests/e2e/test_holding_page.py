@@ -150,7 +150,7 @@ def test_a_page_that_is_left_tells_what_waited(
     for job in jobs:
         still.box.delete(job)
     with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name="Choose files").click()
+        page.get_by_role("button", name="Choose files one.wav, two.wav").click()
     chooser.value.set_files(chosen)
     wait_until(lambda: page.wait_for_timeout(50) or names(still) == ["one.wav", "two.wav"], 20)
     expect(rows(page)).to_have_count(0)

@@ -202,10 +202,8 @@ class Box:
             self.lookout.forget()
 
     def submit_sample(self, model: str | None = None) -> Job:
-        """Submit the recording that comes with Stenobox. model: None for the default one, or the demo model where that
-        isn't on this box: the sample is to work at once, without a network."""
-        usual = models.find(self.config, self.limits().model)
-        params = self.params(model or (usual.name if models.ready(self.config, usual) else "demo"), None)
+        """Submit the recording that comes with Stenobox: by the demo model, at once, if none is named."""
+        params = self.params(model or "demo", None)
         data = models.SAMPLE.read_bytes()
         with self.receive("Sample recording.flac", len(data), "sample") as receiving:
             receiving.write(data)

@@ -35,6 +35,7 @@ from tasks.costs import MIB, Kind, Record
 from tasks.db import Database, jobs
 from tasks.decode import SAMPLE_RATE
 from tasks.decode.notes import DAMAGED
+from tasks.engine import probe
 from tasks.engine.engines import Engines
 from tasks.engine.meter import Usage
 from tasks.engine.patience import Allowed, allow
@@ -1171,6 +1172,7 @@ class TestSpec:
 
     def test_on_a_gpu(self, config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         nvml_support.install(monkeypatch)
+        monkeypatch.setattr(probe, "ask", lambda config, device: {"compute_types": ["float16", "float32"]})
         spec = engine_spec(Config(data=config.data, device="cuda"), planner(batch=16), "demo", 1)
         assert (spec.device, spec.compute_type, spec.batch) == ("cuda", "float16", 16)
         assert spec.align_device == "cuda"

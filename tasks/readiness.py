@@ -42,8 +42,9 @@ def reasons(config: Config, database: Database | None) -> list[Reason]:
 
 def state(config: Config, limits: Limits, load: Load | None, *, leaving: bool = False) -> list[Reason]:
     """Why this box takes or begins nothing now, the worst first; nothing while it is open. Every face says this, and
-    nothing else, of the box as a whole. load: None when the database can't be asked."""
-    found = of_disk(config)
+    nothing else, of the box as a whole. load: None when the database can't be asked; then the disk isn't either: it may
+    be what is waited for."""
+    found = [] if load is None else of_disk(config)
     if load is None:
         found.append(Reason("database_busy", "The database is busy: what the box holds is not known now."))
     elif load.guard != "calm":

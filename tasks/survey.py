@@ -93,12 +93,16 @@ def remember(config: Config, planner: Planner, limits: Limits, fixed: bool) -> S
     return _survey(config, limits, fixed, None, planner.remembered, readiness.state(config, limits, None))
 
 
+DISK_STEP = 10**8
+"""What is free is told in steps: it moves by bytes all the time, and a page would never be the same as before."""
+
+
 def _disk(config: Config) -> tuple[int, int] | None:
     try:
         usage = shutil.disk_usage(config.data)
     except OSError:
         return None
-    return usage.free, usage.total
+    return usage.free // DISK_STEP * DISK_STEP, usage.total
 
 
 def _survey(

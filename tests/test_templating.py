@@ -80,6 +80,12 @@ def render_index(*jobs: Job, **context: Any) -> str:
         "undos": [],
         "same": False,
         "is_used": bool(jobs),
+        "lines": SimpleNamespace(
+            queued=sum(job.state == State.QUEUED for job in jobs),
+            receiving=sum(job.state == State.RECEIVING for job in jobs),
+            in_batches=0,
+        ),
+        "times": {},
         "has_batches": False,
         "models": MODELS,
         "default_model": "demo",
@@ -99,6 +105,7 @@ def render_job(job: Job, transcript: dict[str, Any] | None = None, tries: Sequen
         "undos": [],
         "reasons": [],
         "in_short": "",
+        "times": {},
     }
     return render("jobs/show.html", job=job, transcript=transcript, tries=tries, **region)
 

@@ -91,11 +91,18 @@ def naming(folder: Path, tcp: int, udp: int) -> dict[str, bytes]:
         "vapoursynth.vpy": f"import vapoursynth\nopen({str(wav)!r})\n",
         "avisynth.avs": f'DirectShowSource("{wav}")\n',
         "lavfi.txt": f"amovie={wav}\n",
+        "vobsub.mp3": f"# VobSub index file, v7 (do not modify this line!)\nid: en, index: 0\n# {wav}\n",
+        "sbagen.mp3": "-SE\n# SBaGen\ntone: 1000/80\nNOW tone\n",
+        "ffmetadata.mp3": f";FFMETADATA1\ntitle={wav}\n",
+        "after-zeros.mp3": "\0" * 5000 + f"{head}#EXTINF:4,\ncanary.ts\n#EXT-X-ENDLIST\n",
+        "after-junk.mp3": f"RIFF----WAVE OggS fLaC ftyp {head}#EXTINF:4,\ncanary.ts\n#EXT-X-ENDLIST\n",
+        "name-in-tag.mp3": f"ID3\3\0\0\0\0\0\x0bTIT2\0\0\0\1\0\0x{head}#EXTINF:4,\ncanary.ts\n#EXT-X-ENDLIST\n",
         "text.mp3": "This is a text, not a recording.\n" * 20,
     }
     files = {name: text.encode() for name, text in texts.items()}
     files["reference.mov"] = _reference_movie(mp4)
     files["external.mov"] = _external_data(mp4)
+    files["raw.mlv"] = b"MLVI" + (52).to_bytes(4, "little") + b"v2.0\0\0\0\0" + bytes(36)
     files["empty.wav"] = b""
     files["random.bin"] = random.Random(3).randbytes(200_000)
     files["zeros.mp4"] = bytes(100_000)

@@ -8,12 +8,12 @@ from typing import Any
 
 from tasks.decode.samples import SAMPLE_RATE
 
-HOP = SAMPLE_RATE
+HOP = SAMPLE_RATE // 2
 """Samples that are judged together, and a frame more."""
 FADE = SAMPLE_RATE // 50
 """Samples in which one way of mixing goes over into another."""
-MEMORY = 0.7
-"""How much of what was heard before counts, a second later."""
+MEMORY = 0.1
+"""How much of what was heard before counts, half a second later: in a pause it does, beside speech it doesn't."""
 CANCELS, ADDS = 0.4, 0.6
 """Energy of the mix against what the same channels give when they have nothing in common. Two voices that have: 1. The
 higher one ends what the lower one began."""
@@ -30,7 +30,7 @@ _FLOOR = 1e-9
 
 
 def mono(blocks: Iterator[tuple[Any, Any]]) -> Iterator[Any]:
-    """Flat arrays of about a second out of (layout, array with a row a channel) at SAMPLE_RATE."""
+    """Flat arrays of half a second or more out of (layout, array with a row a channel) at SAMPLE_RATE."""
     for mixer, block in _gathered(blocks):
         yield block[0] if mixer is None else mixer.mix(block)
 
@@ -59,7 +59,7 @@ def _gathered(blocks: Iterator[tuple[Any, Any]]) -> Iterator[tuple[Mixer | None,
 
 
 class Mixer:
-    """Judges each second by the seconds before it; the louder a moment the more it counts."""
+    """Judges each piece by itself and by what came before; the louder a moment the more it counts."""
 
     def __init__(self, names: list[str]) -> None:
         import numpy as np

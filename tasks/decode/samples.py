@@ -168,7 +168,7 @@ class _Resampling:
 
         wanted = self._layout or (frame.layout if frame.layout.nb_channels <= MOST_CHANNELS else "mono")
         self._kept = wanted if isinstance(wanted, av.AudioLayout) else av.AudioLayout(wanted)
-        self._resampler, self._shape = av.AudioResampler(format="fltp", layout=wanted, rate=self._rate), shape
+        self._resampler, self._shape = av.AudioResampler(format="flt", layout=wanted, rate=self._rate), shape
 
     def _flush(self) -> list[Any]:
         rest = [] if self._resampler is None else _blocks(self._resampler, None)
@@ -177,7 +177,11 @@ class _Resampling:
 
 
 def _blocks(resampler: Any, frame: Any) -> list[Any]:
-    return [out.to_ndarray().astype("<f4", copy=False) for out in resampler.resample(frame)]
+    """Interleaved first: of eight planes and more PyAV knows where some are not."""
+    return [
+        out.to_ndarray().astype("<f4", copy=False).reshape(-1, out.layout.nb_channels).T
+        for out in resampler.resample(frame)
+    ]
 
 
 def _silence(samples: int, channels: int, rate: int) -> Iterator[Any]:

@@ -22,6 +22,8 @@ NEW_SECONDS = 0.05
 """How old, for a key that isn't known: it may have just been made. Guessing costs so many reads a second, no more."""
 USE_SECONDS = 60.0
 """How exactly the last use of a key is recorded."""
+BUSY_SECONDS = 5.0
+"""When that is tried again, after the database was busy."""
 NAME_CHARACTERS = 64
 MOST_ACTIVE = 100_000
 
@@ -34,6 +36,7 @@ class Access:
         self._looked = float("-inf")
         self._changes = 0
         self._closed = True
+        self._busy_until = float("-inf")
         self._by_digest: dict[str, Key] = {}
         self._by_id: dict[str, Key] = {}
 
@@ -92,13 +95,16 @@ class Access:
         try:
             store.note_use(self._database, key.id, now)
         except StenoboxError as error:  # not worth refusing anybody
-            logger.warning("the use of a key is not recorded: %s", error.message)
+            logger.warning("the use of a key is not recorded yet: %s", error.message)
+            self._busy_until = time.monotonic() + BUSY_SECONDS
+            return
         self.forget()
 
     def use_is_due(self, text: str) -> bool:
         """Whether `note_use` would write."""
         key = self._by_digest.get(keys.digest(text))
-        return key is not None and time.time() - (key.used_at or 0) >= USE_SECONDS
+        due = key is not None and time.time() - (key.used_at or 0) >= USE_SECONDS
+        return due and time.monotonic() >= self._busy_until
 
     def create_key(
         self,

@@ -86,20 +86,35 @@ class Database:
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """A connection holding the write lock from its first statement; committed and on disk at the end.
+    def write(self, *, at_once: bool = False) -> Iterator[Connection]:
+        """A connection holding the write lock from its first statement; committed and on disk at the end. at_once: or
+        not at all, for what can as well be noted another time: nobody who reads waits for it.
 
         Raises StenoboxError database_busy, disk_full or storage_failing; then nothing was written.
         """
-        if not self._turn.acquire(timeout=self._busy_seconds):
+        if not self._turn.acquire(timeout=0 if at_once else self._busy_seconds):
             raise _busy()
         try:
             with self._sentences(), self.engine.connect() as connection:
                 connection = connection.execution_options(begin="IMMEDIATE")
-                with connection.begin(), _no_statement_left(connection):
+                patience = self._patience(connection, 0 if at_once else self._busy_seconds)
+                with patience, connection.begin(), _no_statement_left(connection):
                     yield connection
         finally:
             self._turn.release()
+
+    @contextmanager
+    def _patience(self, connection: Connection, seconds: float) -> Iterator[None]:
+        """Others' locks are waited out so long."""
+        if seconds == self._busy_seconds:
+            yield
+            return
+        own: Any = connection.connection.dbapi_connection
+        own.execute(f"PRAGMA busy_timeout = {round(seconds * 1000)}")
+        try:
+            yield
+        finally:
+            own.execute(f"PRAGMA busy_timeout = {round(self._busy_seconds * 1000)}")
 
     @contextmanager
     def _sentences(self) -> Iterator[None]:

@@ -88,7 +88,7 @@ class Logins:
             try:
                 store.note_seen(self._database, session.id, now)
             except StenoboxError as error:  # not worth sending anybody away
-                logger.warning("a session's use is not recorded: %s", error.message)
+                logger.warning("a session's use is not recorded yet: %s", error.message)
         if len(self._seen) >= MOST_REMEMBERED:
             self._seen.clear()
         self._seen[digest] = (time.monotonic(), session)
@@ -97,7 +97,6 @@ class Logins:
     def sessions(self) -> list[Session]:
         """Browsers that are logged in, the last used first."""
         now = time.time()
-        store.drop_sessions_before(self._database, now - LONGEST_SECONDS, now - IDLE_SECONDS)
         return [session for session in store.list_sessions(self._database) if _holds(session, now)]
 
     def log_out(self, token: str) -> None:

@@ -34,6 +34,7 @@ class Lookout:
         self._telling = threading.Lock()
         self._seen = (-STALE_SECONDS, planner.limits(), Load())
         self._seen_of: dict[str, tuple[float, int]] = {}
+        self._free = 0
         self._looked = -STALE_SECONDS
         self.arrived = 0
         """Bytes that are here of what uploads announced, as last seen; 0 while there is room for all of them."""
@@ -46,10 +47,13 @@ class Lookout:
         """As last seen. Never waits for the database."""
         return self._seen[1]
 
-    def must_look(self, submitter: str = "") -> bool:
+    def must_look(self, submitter: str = "", size: int | None = None) -> bool:
         """Whether this caller is the one to `look` before it checks: while one looks, the others make do with what was
-        seen before."""
+        seen before. Who would be refused for want of disk always is: room that was just made counts at once."""
         now = time.monotonic()
+        to_come = max(0, self._seen[2].announced - self.arrived)
+        if self._free < to_come + SPARE_BYTES + (size or 0):
+            return True
         at = self._seen[0]
         if submitter and self._per_key(submitter):  # whose jobs are counted: another one's count says nothing
             at = min(at, self._seen_of.get(submitter, (-STALE_SECONDS, 0))[0])
@@ -60,12 +64,13 @@ class Lookout:
         return True
 
     def look(self, submitter: str = "") -> None:
-        """Read limits and load. Raises StenoboxError database_busy."""
+        """Read limits, load and disk: it blocks. Raises StenoboxError database_busy."""
         now, limits = time.monotonic(), self._planner.limits()
         load = store.load(self._database, submitter, self._per_key(submitter) if submitter else 0)
         if len(self._seen_of) >= MOST_KEYS:
             self._seen_of.clear()
         self._seen_of[submitter] = (now, load.of_key)
+        self._free = self.disk_free()
         self.arrived = self._count_arrived(limits, load)
         if not load.active:
             with self._telling:
@@ -83,8 +88,8 @@ class Lookout:
         self._seen = (-STALE_SECONDS, limits or self.limits, self._seen[2])
 
     def refusal(self, size: int | None, submitter: str = "", asker: str = "") -> StenoboxError | None:
-        """None when one more would fit by what was seen; does not touch the database. Returned, not raised: a traceback
-        costs more than all the rest.
+        """None when one more would fit by what was seen; touches neither database nor disk. Returned, not raised: a
+        traceback costs more than all the rest.
 
         size: bytes of its file, None if unknown; submitter: whose it is; asker: who is told when to come back.
         """
@@ -96,7 +101,7 @@ class Lookout:
                 limits = structs.replace(limits, per_key=per_key)
             load = replace(load, of_key=self._seen_of.get(submitter, (0.0, 0))[1])
         if load.active < limits.places:
-            refusal = decide(limits, load, Request(size, disk_free=self.disk_free(), arrived=self.arrived))
+            refusal = decide(limits, load, Request(size, disk_free=self._free, arrived=self.arrived))
         else:
             refusal = self._with_a_time(limits, load, size, asker)
         if refusal:
@@ -106,7 +111,7 @@ class Lookout:
     def _with_a_time(self, limits: Limits, load: Load, size: int | None, asker: str) -> StenoboxError | None:
         with self._telling:  # one at a time, or two are told of the same place
             promised, after = self._promises.before(asker, limits.places)
-            request = Request(size, disk_free=self.disk_free(), arrived=self.arrived)
+            request = Request(size, disk_free=self._free, arrived=self.arrived)
             request = replace(request, promised=promised, promised_until=after, proven=bool(self._promises.share))
             refusal = decide(limits, load, request)
             # The longest time there is tells of no place.
@@ -115,8 +120,8 @@ class Lookout:
         return refusal
 
     def check(self, size: int | None, submitter: str = "", asker: str = "") -> None:
-        """`refusal`, raised; reads the database first if it `must_look`."""
-        if self.must_look(submitter):
+        """`refusal`, raised; looks first if it `must_look`, and so blocks: never for the event loop."""
+        if self.must_look(submitter, size):
             self.look(submitter)
         if refusal := self.refusal(size, submitter, asker):
             raise refusal

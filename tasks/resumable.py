@@ -106,14 +106,15 @@ class Slice:
         if self.hash is not None:
             for chunk in chunks:
                 self.hash.update(chunk)
-        self.lives_on()
+        with contextlib.suppress(StenoboxError):  # others write now; bytes don't wait for that
+            self.lives_on(at_once=True)
 
-    def lives_on(self) -> None:
-        """One that moves doesn't expire. Seldom noted: each note is a commit."""
+    def lives_on(self, *, at_once: bool = False) -> None:
+        """One that moves doesn't expire. Seldom noted: each note is a commit. Raises StenoboxError."""
         expires_at = time.time() + (SILENCE_SECONDS if self.size else EMPTY_SECONDS)
         if expires_at - self.upload.expires_at > SILENCE_SECONDS / 8:
+            store.note_upload(self.box.database, self.upload.id, at_once=at_once, expires_at=expires_at)
             self.upload = replace(self.upload, expires_at=expires_at)
-            store.note_upload(self.box.database, self.upload.id, expires_at=expires_at)
 
     def verify(self, digest: bytes) -> None:
         """All of it is here. Raises StenoboxError checksum_mismatch, and the slice is forgotten."""

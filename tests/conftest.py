@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import signal
+import traceback
 from collections.abc import Generator, Iterator
+from contextlib import suppress
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -16,6 +21,7 @@ from tasks import sqlite
 from tasks.actions import Box
 from tasks.config import Config
 from tasks.db import Database, open_database
+from tasks.lookout import Lookout
 from tasks.queue import Queue
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a script
@@ -45,6 +51,28 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         for log in sorted(logs):
             report.sections.append((f"log of {log}", log.read_text(errors="replace")[-LOG_TAIL:]))
     return report
+
+
+@pytest.fixture(autouse=True)
+def loops_read_no_database(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever a test is about: an event loop that waits for database or disk keeps everybody waiting."""
+    found: list[str] = []
+
+    def guarded(function: Any) -> Any:
+        @wraps(function)
+        def call(*arguments: Any, **named: Any) -> Any:
+            with suppress(RuntimeError):
+                asyncio.get_running_loop()
+                found.append("".join(traceback.format_stack(limit=12)))
+            return function(*arguments, **named)
+
+        return call
+
+    for name in ("read", "write"):
+        monkeypatch.setattr(Database, name, guarded(getattr(Database, name)))
+    monkeypatch.setattr(Lookout, "disk_free", guarded(Lookout.disk_free))
+    yield
+    assert not found, found[0]
 
 
 @pytest.fixture

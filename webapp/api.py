@@ -22,6 +22,7 @@ from webapp.auth import principal_of
 from webapp.bodies import media_type
 from webapp.endpoints import check_query, limit_of
 from webapp.resources import job_json
+from webapp.threads import write
 from webapp.uploads import read_form
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ async def create(request: Request, kind: JobKind) -> Response:
             batches.enter(box, form.uploads[0].receiving, form.fields.get("batch"))
             return form.uploads[0].receiving.queue(params, form.uploads[0].name)
 
-        job = await run_in_threadpool(queue)
+        job = await write(queue)
         repeated = isinstance(form.uploads[0].receiving, Repeat)
     return await run_in_threadpool(accepted, box, job, repeated)
 
@@ -154,7 +155,7 @@ def attachment(name: str) -> str:
     return f"attachment; filename*=UTF-8''{quote(name, safe='')}"
 
 
-def healthz(request: Request) -> Response:
-    """GET /healthz: the web process is alive, also when the box is full."""
+async def healthz(request: Request) -> Response:
+    """GET /healthz: the web process is alive, also when the box is full and every thread is busy."""
     alive: shapes.Health = {"status": "ok", "version": __version__}
     return JSONResponse(alive)

@@ -30,6 +30,7 @@ from webapp.door import Door
 from webapp.proxies import Proxies
 from webapp.routes import routes
 from webapp.security import HEADERS, AllowedHosts, SameOrigin, SecurityHeaders
+from webapp.threads import write
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,10 @@ async def _on_exception(request: Request, error: Exception) -> Response:
     response = await errors.on_exception(request, error)
     response.headers.update(HEADERS)
     return response
+
+
+def _open(config: Config) -> Box:
+    return Box(config, open_database(config), Queue(config.queue_db))
 
 
 def _clear(box: Box) -> bool:
@@ -87,8 +92,8 @@ def _drop_own_uploads(box: Box) -> None:
 async def _sweep(box: Box, moving: Collection[str], cleared: bool) -> None:
     while True:
         try:
-            cleared = cleared or await run_in_threadpool(_clear, box)
-            await run_in_threadpool(resumable.sweep, box, set(moving))
+            cleared = cleared or await write(_clear, box)
+            await write(resumable.sweep, box, set(moving))
         except StenoboxError as error:  # a busy database: later will do
             logger.warning("silent uploads keep their places a little longer: %s", error.message)
         await anyio.sleep(SWEEP_SECONDS if cleared else CLEAR_SECONDS)
@@ -109,10 +114,9 @@ def create_app(config: Config) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        database = open_database(config)
-        box = app.state.box = Box(config, database, Queue(config.queue_db))
+        box = app.state.box = await run_in_threadpool(_open, config)
         app.state.capacity_threads = anyio.CapacityLimiter(capacity_api.THREADS)
-        cleared = _clear(box)
+        cleared = await run_in_threadpool(_clear, box)
         app.state.uploads = {}
         stop_metrics = scrape.serve(box, config.metrics) if config.metrics else None
         inbox = Inbox(box, config.inbox) if config.inbox else None
@@ -126,9 +130,9 @@ def create_app(config: Config) -> Starlette:
         for stop in (stop_metrics, inbox and inbox.stop):
             if stop:
                 await run_in_threadpool(stop)
-        _drop_own_uploads(box)  # those that took longer than the grace time
+        await run_in_threadpool(_drop_own_uploads, box)  # those that took longer than the grace time
         box.queue.close()
-        database.close()
+        box.database.close()
 
     return _Application(
         config,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
@@ -17,6 +16,7 @@ from webapp.api import MOST_JOBS, attachment, box_of
 from webapp.bodies import read_json
 from webapp.endpoints import check_names, limit_of
 from webapp.resources import rfc3339, stamp
+from webapp.threads import write
 
 if TYPE_CHECKING:
     from webapp import shapes
@@ -59,7 +59,7 @@ async def create_batch(request: Request) -> Response:
         headers = {"Location": f"/api/v1/batches/{batch.id}"}
         return JSONResponse(_json(box, [batch])[0], 201 if new else 200, headers=headers)
 
-    return await run_in_threadpool(begin)
+    return await write(begin)
 
 
 def list_batches(request: Request) -> Response:

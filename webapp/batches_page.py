@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -16,6 +15,7 @@ from webapp.bodies import read_fields
 from webapp.pages import models_context, page_or_partial, reasons, see, undos
 from webapp.stories import tell_batches, tell_times
 from webapp.submitters import asker_of, submitter_of
+from webapp.threads import write
 
 MOST_BATCHES = 100
 MOST_ROWS = 200
@@ -70,7 +70,7 @@ async def retry(request: Request) -> Response:
     """POST /batches/{id}/retry with `state`: for as many as there is room; the page shows what is left."""
     box, batch_id = box_of(request), request.path_params["id"]
     state = asked_state((await read_fields(request)).get("state", "failed"))
-    tried = await run_in_threadpool(batches.retry, box, batch_id, state)
+    tried = await write(batches.retry, box, batch_id, state)
     if tried.refusal:
         words = f"{tried.taken} are in line again; for {tried.left} there is no room yet. {tried.refusal.message}"
         raise StenoboxError(tried.refusal.code, words, retry_after=tried.refusal.retry_after)

@@ -14,6 +14,7 @@ from tasks.actions import Box
 from tasks.config import Config
 from tasks.errors import StenoboxError
 from tasks.principals import OPERATOR, Principal
+from webapp.admission import foresee
 from webapp.auth import key_in
 from webapp.errors import body, headers
 from webapp.security import HEADERS, Hosts
@@ -61,12 +62,8 @@ async def _refusal(box: Box, sent: dict[bytes, bytes], client: tuple[str, int] |
     if principal is None:
         return None
     key = principal.submitter
-    if box.lookout.must_look(key):
-        try:
-            await run_in_threadpool(box.lookout.look, key)
-        except StenoboxError as busy:
-            return busy
-    return box.lookout.refusal(announced(sent.get(b"content-length", b"")), key, key or (client[0] if client else ""))
+    size = announced(sent.get(b"content-length", b""))
+    return await foresee(box.lookout, size, key, key or (client[0] if client else ""))
 
 
 async def _principal(access: Access, sent: dict[bytes, bytes]) -> Principal | None:

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from starlette import routing
 from starlette.requests import Request
-from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from tasks.errors import StenoboxError
+from webapp.threads import is_quick, writing
+
+
+class Route(routing.Route):
+    """Starlette's, whose endpoints that block are called in the threads for writing, unless they only read."""
+
+    def __init__(
+        self, path: str, endpoint: Callable[..., Any], *, methods: list[str] | None = None, name: str | None = None
+    ) -> None:
+        if not (inspect.iscoroutinefunction(endpoint) or is_quick(methods)):
+            endpoint = writing(endpoint)
+        super().__init__(path, endpoint, methods=methods, name=name)
 
 
 class Endpoint(Route):

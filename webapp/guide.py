@@ -16,6 +16,7 @@ from tasks.wishes import FIELDS
 from webapp import submissions
 from webapp.api import box_of
 from webapp.bodies import media_type, read_json
+from webapp.threads import write
 from webapp.uploads import read_form
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ async def _take(request: Request, kind: JobKind) -> Response:
                 _translate(fields, kind)
                 return form.uploads[0].receiving.queue(box.wanted(kind, fields), form.uploads[0].name)
 
-            job = await run_in_threadpool(queue)
+            job = await write(queue)
     answer = await run_in_threadpool(lambda: _answer(box, box.get(job.id)))
     return JSONResponse(answer, 202, headers={"Location": answer["status_url"]})
 

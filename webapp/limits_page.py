@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -22,6 +21,7 @@ from webapp.errors import headers
 from webapp.pages import page_or_partial, see, tag
 from webapp.submitters import name_of
 from webapp.templating import templates
+from webapp.threads import write
 
 CHANGES_SHOWN = 20
 
@@ -69,13 +69,13 @@ def show(request: Request) -> Response:
 async def change(request: Request) -> Response:
     """POST /limits: the form. All of it is kept, or nothing and the page says why beside each field."""
     box, typed = box_of(request), await read_fields(request)
-    return await run_in_threadpool(_change, request, box, typed)
+    return await write(_change, request, box, typed)
 
 
 async def set_intake(request: Request) -> Response:
     """POST /limits/intake: open, pause or drain."""
     intake = (await read_fields(request)).get("intake", "")
-    await run_in_threadpool(box_of(request).change_settings, {"intake": intake}, name_of(request, "page"))
+    await write(box_of(request).change_settings, {"intake": intake}, name_of(request, "page"))
     return see("/limits")
 
 

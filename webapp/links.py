@@ -20,6 +20,7 @@ from webapp.errors import headers
 from webapp.pages import ask_model, keep_choice, refused, see
 from webapp.submitters import asker_of, submitter_of
 from webapp.templating import templates
+from webapp.threads import write
 
 if TYPE_CHECKING:
     from webapp import shapes
@@ -47,7 +48,7 @@ async def begin(request: Request) -> Response:
     try:
         form = await _form(request)
         typed.update((name, _text(form, name)) for name in ("url", "model", "language"))
-        return await run_in_threadpool(_begin, request, form)
+        return await write(_begin, request, form)
     except StenoboxError as error:
         return await run_in_threadpool(refused, request, _of_a_field(error), typed)
 
@@ -56,7 +57,7 @@ async def take(request: Request) -> Response:
     """POST /links/jobs: those that were chosen. Each is admitted by itself; what has no room can be sent again."""
     try:
         form = await _form(request)
-        return await run_in_threadpool(_take, request, form)
+        return await write(_take, request, form)
     except StenoboxError as error:
         return await run_in_threadpool(refused, request, error)
 

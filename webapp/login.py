@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
@@ -15,6 +14,7 @@ from webapp.bodies import read_fields
 from webapp.cookies import drop_token, put_token, token_in
 from webapp.errors import headers
 from webapp.templating import templates
+from webapp.threads import check_password, write
 
 
 def show_login(request: Request) -> Response:
@@ -41,7 +41,7 @@ def _has_ended(request: Request) -> bool:
 async def log_in(request: Request) -> Response:
     """POST /login: `password`, `next`."""
     fields = await read_fields(request)
-    return await run_in_threadpool(_log_in, request, fields)
+    return await check_password(_log_in, request, fields)
 
 
 def _log_in(request: Request, fields: dict[str, str]) -> Response:
@@ -56,7 +56,7 @@ def _log_in(request: Request, fields: dict[str, str]) -> Response:
 
 async def log_out(request: Request) -> Response:
     """POST /logout"""
-    await run_in_threadpool(logins_of(request).log_out, token_in(request))
+    await write(logins_of(request).log_out, token_in(request))
     response = RedirectResponse("/login", 303)
     drop_token(response, request)
     return response
@@ -71,7 +71,7 @@ def show_set_up(request: Request) -> Response:
 async def set_up(request: Request) -> Response:
     """POST /setup: `token`, `password`. Sets the password, once, and logs in."""
     fields = await read_fields(request)
-    return await run_in_threadpool(_set_up, request, fields)
+    return await check_password(_set_up, request, fields)
 
 
 def _set_up(request: Request, fields: dict[str, str]) -> Response:

@@ -29,6 +29,7 @@ from webapp.errors import headers
 from webapp.stories import in_short, tell, tell_batches, tell_times
 from webapp.submitters import asker_of, name_of, submitter_of
 from webapp.templating import templates, when
+from webapp.threads import write
 from webapp.uploads import read_form
 
 MOST_FINISHED = 50
@@ -163,7 +164,7 @@ async def submit(request: Request) -> Response:
                 keep_choice(request, form.fields.get("model") or choosing.DEMO)
                 return jobs
 
-            jobs = await run_in_threadpool(queue)
+            jobs = await write(queue)
     except StenoboxError as error:
         return await run_in_threadpool(refused, request, error, typed)
     return see(f"/jobs/{jobs[0].id}" if len(jobs) == 1 else f"/batches/{jobs[0].batch}")
@@ -250,7 +251,7 @@ async def next_step(request: Request) -> Response:
         return templates.TemplateResponse(request, "jobs/show.html", context, error.kind.status, headers(error))
 
     try:
-        return see(f"/jobs/{(await run_in_threadpool(submit)).id}")
+        return see(f"/jobs/{(await write(submit)).id}")
     except StenoboxError as error:
         if error.code == "not_found":
             raise

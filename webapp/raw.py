@@ -14,9 +14,11 @@ from tasks.errors import StenoboxError
 from tasks.jobs import Job, JobKind
 from tasks.repeats import Repeat
 from tasks.wishes import FIELDS
+from webapp import admission
 from webapp.bodies import media_type
 from webapp.streams import pour, told_when_stopped
 from webapp.submitters import asker_of, submitter_of
+from webapp.threads import write
 from webapp.uploads import is_known, key_of, settle
 
 _TYPES = re.compile(r"(audio|video)/.+|application/(octet-stream|ogg|mp4|x-matroska|vnd\.rn-realmedia)")
@@ -41,13 +43,11 @@ async def receive(
     submitter, asker = submitter_of(request), asker_of(request)
     key = key_of(request)
     if not (key != "" and await run_in_threadpool(is_known, box, submitter, key)):
-        if box.lookout.must_look(submitter):
-            await run_in_threadpool(box.lookout.look, submitter)
-        box.lookout.check(size, submitter=submitter, asker=asker)
+        await admission.check(box.lookout, size, submitter, asker)
     params = await run_in_threadpool(box.wanted, kind, query)
     name = query.get("name") or name or "recording"
     place = box.receive(name, size, submitter=submitter, asker=asker, key=key, warm=not kind.light)
-    receiving = await run_in_threadpool(place.__enter__)
+    receiving = await write(place.__enter__)
     try:
         with told_when_stopped(box.lookout):
             await pour(request, receiving.write)
@@ -57,12 +57,12 @@ async def receive(
             batches.enter(box, receiving, query.get("batch"))
             return receiving.queue(params)
 
-        return await run_in_threadpool(queue), isinstance(receiving, Repeat)
+        return await write(queue), isinstance(receiving, Repeat)
     except ClientDisconnect:
         raise StenoboxError("invalid_request", "The upload broke off before its end. Send it again.") from None
     finally:
         with anyio.CancelScope(shield=True):  # also when the server is being stopped
-            await run_in_threadpool(place.__exit__, None, None, None)
+            await write(place.__exit__, None, None, None)
 
 
 def _query(request: Request, kind: JobKind) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Mount
 
 from tasks.jobs import JobKind
 from tasks.wishes import FIELDS
@@ -27,7 +27,7 @@ from webapp import (
     tus,
 )
 from webapp.assets import Static
-from webapp.endpoints import Endpoint
+from webapp.endpoints import Endpoint, Route
 
 _RAW = ("batch", "name")
 """What is said in the query of a recording that is the whole body, besides what is asked of its job."""

@@ -17,6 +17,7 @@ from webapp.bodies import read_json
 from webapp.endpoints import limit_of
 from webapp.resources import stamp
 from webapp.submitters import name_of
+from webapp.threads import write
 
 if TYPE_CHECKING:
     from webapp import shapes
@@ -33,7 +34,7 @@ def show_settings(request: Request) -> Response:
 async def change_settings(request: Request) -> Response:
     """PATCH /api/v1/settings: a JSON object of settings to change; null takes a change back. All or none."""
     box, changes = box_of(request), await read_json(request)
-    await run_in_threadpool(partial(box.change_settings, changes, name_of(request, "API"), text=False))
+    await write(partial(box.change_settings, changes, name_of(request, "API"), text=False))
     return JSONResponse(await run_in_threadpool(_settings_json, box))
 
 

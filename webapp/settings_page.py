@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -20,6 +19,7 @@ from webapp.errors import headers
 from webapp.login import address_of, agent_of, enter
 from webapp.pages import see
 from webapp.templating import templates
+from webapp.threads import write
 
 SAID = {
     "revoked": "The key is refused from now on. Its jobs stay.",
@@ -66,7 +66,7 @@ async def change_password(request: Request) -> Response:
 
 
 async def _with_fields(request: Request, act: Callable[[Request, dict[str, str]], Response]) -> Response:
-    return await run_in_threadpool(act, request, await read_fields(request))
+    return await write(act, request, await read_fields(request))
 
 
 def _create_key(request: Request, fields: dict[str, str]) -> Response:

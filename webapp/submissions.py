@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from tasks import batches, ingest, resumable
@@ -21,6 +20,7 @@ from tasks.wishes import FIELDS
 from webapp.bodies import read_json
 from webapp.endpoints import check_names
 from webapp.submitters import asker_of, submitter_of
+from webapp.threads import write
 from webapp.uploads import key_of
 
 BODY_BYTES = 1024 * 1024
@@ -98,7 +98,7 @@ async def submit(request: Request, box: Box, kind: JobKind = JobKind.TRANSCRIPTI
 async def make(request: Request, box: Box, found: Submission) -> Job:
     """The job that was asked for, of whoever sent the request. Raises StenoboxError."""
     sender = Sender(submitter_of(request), asker_of(request), key_of(request))
-    return await run_in_threadpool(_source(found), box, found, sender)
+    return await write(_source(found), box, found, sender)
 
 
 _submission = Reader(Submission)

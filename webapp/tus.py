@@ -25,12 +25,13 @@ from tasks.actions import Box
 from tasks.errors import StenoboxError
 from tasks.resumable import Slice
 from tasks.store import Upload
-from webapp import errors
+from webapp import admission, errors
 from webapp.api import box_of
 from webapp.bodies import media_type
 from webapp.resources import rfc3339
 from webapp.streams import pour, told_when_stopped
 from webapp.submitters import asker_of, submitter_of
+from webapp.threads import write
 
 if TYPE_CHECKING:
     from webapp import shapes
@@ -116,9 +117,7 @@ async def _begin(request: Request, box: Box) -> Response:
     metadata = _metadata(raw)
     submitter, asker = submitter_of(request), asker_of(request)
     with_bytes = media_type(request) == BYTES
-    if box.lookout.must_look(submitter):
-        await run_in_threadpool(box.lookout.look, submitter)
-    box.lookout.check(length, submitter=submitter, asker=asker)
+    await admission.check(box.lookout, length, submitter, asker)
 
     def begin() -> Upload:
         params = box.params(metadata.get("model"), metadata.get("language"), metadata.get("track"))
@@ -126,16 +125,16 @@ async def _begin(request: Request, box: Box) -> Response:
         name = metadata.get("filename") or metadata.get("name") or "recording"
         return resumable.begin(box, name, length, plan, submitter, asker, metadata.get("batch", ""))
 
-    upload = await run_in_threadpool(begin)
+    upload = await write(begin)
     location = {"Location": f"/api/v1/uploads/{upload.id}"}
     if with_bytes:
         try:
             upload, offset = await _take(request, box, upload)
         except ClientDisconnect:  # its client never learns where it is
-            await run_in_threadpool(resumable.drop, box, upload)
+            await write(resumable.drop, box, upload)
             raise StenoboxError("invalid_request", "The upload broke off. Begin it again.") from None
         except StenoboxError:
-            await run_in_threadpool(resumable.drop, box, upload)
+            await write(resumable.drop, box, upload)
             raise
         location["Upload-Offset"] = str(offset)
     return Response(status_code=201, headers=location | _headers(upload))
@@ -144,7 +143,7 @@ async def _begin(request: Request, box: Box) -> Response:
 async def _head(request: Request, box: Box) -> Response:
     upload = await _find(request, box)
     if upload.id not in _holders(request):
-        upload = await run_in_threadpool(resumable.settle, box, upload)
+        upload = await write(resumable.settle, box, upload)
     headers = {
         "Upload-Offset": str(await run_in_threadpool(resumable.offset, box, upload)),
         "Cache-Control": "no-store",
@@ -186,7 +185,7 @@ async def _patch(request: Request, box: Box) -> Response:
     length = _number(request, "Upload-Length")
     if length is not None and resumable.receiving(upload):
         if upload.length is None:
-            await run_in_threadpool(resumable.tell_length, box, upload, length)
+            await write(resumable.tell_length, box, upload, length)
         elif upload.length != length:
             raise StenoboxError("invalid_request", "Upload-Length was told before, and was another.")
     try:
@@ -201,7 +200,7 @@ async def _delete(request: Request, box: Box) -> Response:
     if (holder := _holders(request).get(upload.id)) is not None:
         holder.scope.cancel()
         await holder.left.wait()
-    await run_in_threadpool(resumable.drop, box, upload)
+    await write(resumable.drop, box, upload)
     return Response(status_code=204)
 
 
@@ -232,7 +231,7 @@ async def _take(request: Request, box: Box, upload: Upload) -> tuple[Upload, int
         return place.enter_context(resumable.receive(box, found, hash_name))
 
     async with _hold(request, upload) as holder:
-        piece = await run_in_threadpool(begin)
+        piece = await write(begin)
         if isinstance(piece, Upload):
             return piece, start
         await _write(request, piece, place, holder, digest)
@@ -257,9 +256,9 @@ async def _write(request: Request, piece: Slice, place: ExitStack, holder: _Hold
             await pour(request, piece.write, heard)
     except BaseException as error:
         with anyio.CancelScope(shield=True):
-            await run_in_threadpool(place.__exit__, type(error), error, error.__traceback__)
+            await write(place.__exit__, type(error), error, error.__traceback__)
         raise
-    await run_in_threadpool(finish)
+    await write(finish)
 
 
 @asynccontextmanager

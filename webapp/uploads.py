@@ -20,9 +20,10 @@ from tasks.actions import Box
 from tasks.errors import StenoboxError
 from tasks.receiving import Receiving
 from tasks.repeats import HEADER, Repeat, check_key
-from webapp import streams
+from webapp import admission, streams
 from webapp.streams import Pace, Pump
 from webapp.submitters import asker_of, submitter_of
+from webapp.threads import write
 
 FIELD_BYTES = 4096
 FORM_BYTES = 80 * 1024
@@ -68,13 +69,11 @@ async def read_form(
     submitter, asker = submitter_of(request), asker_of(request)
     key = "" if several else key_of(request)
     if not (key != "" and await run_in_threadpool(is_known, box, submitter, key)):
-        if box.lookout.must_look(submitter):
-            await run_in_threadpool(box.lookout.look, submitter)
-        box.lookout.check(size, submitter=submitter, asker=asker)
+        await admission.check(box.lookout, size, submitter, asker)
     stack = ExitStack()
     try:
         receive = partial(box.receive, submitter=submitter, asker=asker, key=key, warm=warm)
-        first = await run_in_threadpool(stack.enter_context, receive("recording", size))
+        first = await write(stack.enter_context, receive("recording", size))
         reader = _Reader(box, receive, stack, first, boundary, allowed, several, check)
         with streams.told_when_stopped(box.lookout):
             async with reader.pump:
@@ -91,7 +90,7 @@ async def read_form(
         raise StenoboxError("invalid_request", "The upload broke off before its end. Send it again.") from None
     finally:
         with anyio.CancelScope(shield=True):  # also when the server is being stopped
-            await run_in_threadpool(stack.close)
+            await write(stack.close)
 
 
 def key_of(request: Request) -> str:
@@ -275,7 +274,7 @@ class _Reader:
             raise StenoboxError("invalid_request", sentence, param="file")
         receiving, self._spare = self._spare, None
         if receiving is None:
-            receiving = await run_in_threadpool(self._stack.enter_context, self._receive(name))
+            receiving = await write(self._stack.enter_context, self._receive(name))
         self._upload = Upload(receiving, name)
         self._form.uploads.append(self._upload)
 

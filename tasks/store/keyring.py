@@ -73,8 +73,8 @@ def _change(database: Database, name: str, **values: object) -> Key | None:
 
 
 def note_use(database: Database, key_id: str, now: float) -> None:
-    """This key was used."""
-    with database.write() as connection:
+    """This key was used. Waits for nobody."""
+    with database.write(at_once=True) as connection:
         connection.execute(sa.update(keys).where(keys.c.id == key_id).values(used_at=now))
 
 

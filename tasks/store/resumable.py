@@ -55,9 +55,9 @@ def find_upload(database: Database, upload_id: str) -> Upload | None:
     return Upload(**row._mapping, job=None if job is None else rows.job(job))
 
 
-def note_upload(database: Database, upload_id: str, **values: Any) -> None:
-    """Set length, verified_to or expires_at."""
-    with database.write() as connection:
+def note_upload(database: Database, upload_id: str, *, at_once: bool = False, **values: Any) -> None:
+    """Set length, verified_to or expires_at. at_once: see `Database.write`."""
+    with database.write(at_once=at_once) as connection:
         connection.execute(sa.update(uploads).where(uploads.c.id == upload_id).values(**values))
 
 

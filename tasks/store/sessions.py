@@ -44,7 +44,8 @@ def list_sessions(database: Database) -> list[Session]:
 
 
 def note_seen(database: Database, session_id: str, now: float) -> None:
-    with database.write() as connection:
+    """This browser was here. Waits for nobody."""
+    with database.write(at_once=True) as connection:
         connection.execute(sa.update(sessions).where(sessions.c.id == session_id).values(seen_at=now))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 _LIST = """
 af Afrikaans, am Amharic, ar Arabic, as Assamese, az Azerbaijani, ba Bashkir, be Belarusian, bg Bulgarian, bn Bengali,
 bo Tibetan, br Breton, bs Bosnian, ca Catalan, cs Czech, cy Welsh, da Danish, de German, el Greek, en English,
@@ -40,10 +42,16 @@ for _entry in _TAGS.replace("\n", " ").split(","):
 _CODES = {name.lower(): code for code, name in NAMES.items()}
 
 
+_TAG = re.compile(r"[a-z]{2,3}([-_][a-z0-9]{1,8}){0,5}")
+
+
 def find_code(text: str) -> str | None:
-    """The code for a code or an English name, in any case; None if there is none."""
+    """The code for a code, an English name, or a tag with a region (pt-BR) or three letters (deu), in any case; None
+    if there is none."""
     text = text.strip().lower()
-    return text if text in NAMES else _CODES.get(text)
+    if text in NAMES or text in _CODES:
+        return text if text in NAMES else _CODES[text]
+    return find_tag(text) if _TAG.fullmatch(text) else None
 
 
 def find_tag(tag: str) -> str | None:

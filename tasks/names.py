@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from contextlib import suppress
+from email.errors import MessageError
+from email.header import decode_header, make_header
 from pathlib import PurePosixPath
+
+_ENCODED = re.compile(r"=\?[^?]{1,40}\?[bBqQ]\?[^?]{0,1000}\?=")
+_ESCAPES = {"%22": '"', "%0D": "\r", "%0A": "\n", "%0d": "\r", "%0a": "\n"}
 
 NAME_CHARACTERS = 255
 
@@ -22,4 +29,13 @@ def clean_name(name: str) -> str:
         if len(suffix) > 9:  # no file type, just a late dot
             suffix = ""
         name = name.removesuffix(suffix)[: NAME_CHARACTERS - len(suffix) - 1] + "…" + suffix
-    return name or "recording"
+    return name if name.strip(". ") else "recording"
+
+
+def sent_name(name: str) -> str:
+    """A file's name as whoever sent it means it: forms write quotes and ends of lines as %22, %0D, %0A (and nothing
+    else; an address or metadata that was made of one keeps them), .NET's whole names as RFC 2047 does."""
+    if len(name) <= 4096 and _ENCODED.search(name):
+        with suppress(LookupError, ValueError, MessageError):  # it only looked so
+            name = str(make_header(decode_header(name)))
+    return re.sub("%(?:22|0[DdAa])", lambda found: _ESCAPES[found[0]], name)

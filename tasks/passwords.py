@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import unicodedata
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,12 @@ def fault(password: str) -> str | None:
 
 def hash_of(password: str) -> str:
     with _hashing:
-        return _hasher().hash(password.encode("utf-8", "surrogatepass"))
+        return _hasher().hash(_bytes(password))
+
+
+def _bytes(password: str) -> bytes:
+    """The same for all keyboards: macOS and phones may send an ü as a u and its dots."""
+    return unicodedata.normalize("NFC", password).encode("utf-8", "surrogatepass")
 
 
 def matches(stored: str, password: str) -> bool:
@@ -46,6 +52,12 @@ def matches(stored: str, password: str) -> bool:
         return False
     with _hashing:
         try:
+            return _hasher().verify(stored, _bytes(password))
+        except (VerificationError, InvalidHashError):
+            pass
+        if unicodedata.is_normalized("NFC", password):
+            return False
+        try:  # stored before 0.7, as it was typed
             return _hasher().verify(stored, password.encode("utf-8", "surrogatepass"))
         except (VerificationError, InvalidHashError):
             return False

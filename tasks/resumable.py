@@ -124,6 +124,12 @@ class Slice:
             raise StenoboxError("checksum_mismatch", "What came is not what was sent, by its checksum. Send it again.")
         self.hash = None
 
+    def keep_length(self) -> None:
+        """What came was taken: the length that was told with it counts from now on."""
+        known = store.find_upload(self.box.database, self.upload.id)
+        if known is not None and known.length is None and self.upload.length is not None:
+            store.note_upload(self.box.database, self.upload.id, length=self.upload.length)
+
     def finish(self) -> None:
         """Queue the job with the parameters of its upload. Raises StenoboxError."""
         job = self.upload.job
@@ -162,11 +168,20 @@ def receive(box: Box, upload: Upload, hash_name: str | None = None) -> Iterator[
                 found.lives_on()
 
 
-def tell_length(box: Box, upload: Upload, length: int) -> None:
-    """The length of an upload that was begun without one. Raises StenoboxError too_large."""
+def with_length(box: Box, upload: Upload, length: int, least: int) -> Upload:
+    """An upload with the length that is told with its bytes, which counts once those are here (`Slice.keep_length`).
+    least: bytes that there are with them. Raises StenoboxError too_large, empty_file or invalid_request."""
+    if upload.length is not None and upload.length != length:
+        raise StenoboxError("invalid_request", "Upload-Length was told before, and was another.")
     if length > (most := box.limits().max_bytes):
         raise StenoboxError("too_large", f"The file is larger than {most:,} bytes, the most this box takes.")
-    store.note_upload(box.database, upload.id, length=length)
+    if length < least:
+        raise StenoboxError(
+            "invalid_request", f"Upload-Length says {length:,} bytes, and there are {least:,} with these."
+        )
+    if not length:
+        raise StenoboxError("empty_file", "The file is empty. Choose another one.", param="Upload-Length")
+    return upload if upload.length is not None else replace(upload, length=length)
 
 
 def submit(box: Box, upload: Upload, params: Params) -> Job:

@@ -152,7 +152,7 @@ def transcript_response(box: Box, job: Job, name: str, *, download: bool) -> Res
 
 def attachment(name: str) -> str:
     """The header with which browsers save an answer under this name."""
-    return f"attachment; filename*=UTF-8''{quote(name, safe='')}"
+    return f"attachment; filename*=UTF-8''{quote(name if name.strip('. ') else 'recording', safe='')}"
 
 
 async def healthz(request: Request) -> Response:

@@ -29,7 +29,7 @@ from webapp.compression import Compression
 from webapp.door import Door
 from webapp.proxies import Proxies
 from webapp.routes import routes
-from webapp.security import HEADERS, AllowedHosts, SameOrigin, SecurityHeaders
+from webapp.security import HEADERS, UNKEPT, AllowedHosts, SameOrigin, SecurityHeaders
 from webapp.threads import write
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class _Application(Starlette):
 async def _on_exception(request: Request, error: Exception) -> Response:
     # Starlette answers unexpected errors outside all middleware.
     response = await errors.on_exception(request, error)
-    response.headers.update(HEADERS)
+    response.headers.update(HEADERS | UNKEPT)
     return response
 
 
@@ -134,7 +134,7 @@ def create_app(config: Config) -> Starlette:
         box.queue.close()
         box.database.close()
 
-    return _Application(
+    app = _Application(
         config,
         routes=routes,
         lifespan=lifespan,
@@ -151,3 +151,5 @@ def create_app(config: Config) -> Starlette:
             Exception: _on_exception,
         },
     )
+    app.router.redirect_slashes = False  # by the scheme that we see, which may not be the one that was used
+    return app

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -15,6 +16,8 @@ MOST_BYTES = 16 * 1024
 MOST_FIELDS = 100
 MOST_SECONDS = 30.0
 """A small body that takes longer is from somebody who only holds the connection."""
+_SECRET = ("password", "current", "new")
+"""Fields whose spaces count, also at their ends."""
 
 
 async def read_json(request: Request, most_bytes: int = MOST_BYTES, example: str = '{"slots": 2}') -> dict[str, Any]:
@@ -34,12 +37,37 @@ async def read_json(request: Request, most_bytes: int = MOST_BYTES, example: str
 
 async def read_fields(request: Request) -> dict[str, str]:
     """The fields of a plain form, the last of each name. Raises as `read_json`."""
-    body = await _read(request, "application/x-www-form-urlencoded", "Send this form as a browser does.")
+    return dict(await read_pairs(request))
+
+
+async def read_pairs(request: Request, most_bytes: int = MOST_BYTES, most: int = MOST_FIELDS) -> list[tuple[str, str]]:
+    """The fields of a plain form in their order, also those whose name comes several times. most: how many there may
+    be. Raises as `read_json`."""
+    body = await _read(request, "application/x-www-form-urlencoded", "Send this form as a browser does.", most_bytes)
     try:
-        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="replace", max_num_fields=MOST_FIELDS)
+        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="replace", max_num_fields=most)
     except ValueError:
         raise StenoboxError("invalid_request", "This form can't be read.") from None
-    return {name: value.strip() for name, value in pairs}
+    return [(name, value if name in _SECRET else value.strip()) for name, value in pairs]
+
+
+_RECORDING = re.compile(r"(audio|video)/.+|application/(octet-stream|ogg|mp4|x-matroska|vnd\.rn-realmedia)")
+
+
+def is_recording(media_type: str) -> bool:
+    """Whether what calls itself so may be one."""
+    return _RECORDING.fullmatch(media_type) is not None
+
+
+def check_encoding(request: Request) -> None:
+    """Bodies are taken as they are: a packed one would be called damaged later. Raises unsupported_media_type."""
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", ""):
+        raise StenoboxError(
+            "unsupported_media_type",
+            f"This body is packed ({encoding[:40]}), and bodies aren't unpacked here. Send it as it is, without "
+            "Content-Encoding.",
+        )
 
 
 def media_type(request: Request) -> str:
@@ -50,6 +78,7 @@ def media_type(request: Request) -> str:
 async def _read(request: Request, wanted: str, advice: str, most_bytes: int = MOST_BYTES) -> bytes:
     if media_type(request) != wanted:
         raise StenoboxError("unsupported_media_type", advice)
+    check_encoding(request)
     body = bytearray()
     try:
         with anyio.fail_after(MOST_SECONDS):

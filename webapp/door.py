@@ -17,13 +17,13 @@ from tasks.principals import OPERATOR, Principal
 from webapp.admission import foresee
 from webapp.auth import key_in
 from webapp.errors import body, headers
-from webapp.security import HEADERS, Hosts
+from webapp.security import HEADERS, UNKEPT, Hosts
 from webapp.uploads import announced
 
 PATH = "/api/v1/transcriptions"
 _HEADERS = [
     (b"content-type", b"application/json"),
-    *((name.lower().encode(), value.encode()) for name, value in HEADERS.items()),
+    *((name.lower().encode(), value.encode()) for name, value in (HEADERS | UNKEPT).items()),
 ]
 
 

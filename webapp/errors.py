@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Match, Route
 
 from tasks import __version__
@@ -71,8 +71,19 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
         answer.headers["Allow"] = allowed
         return answer
     if error.status_code == 404:
+        if request.method in ("GET", "HEAD") and _is_there_without_slash(request):
+            query = f"?{request.url.query}" if request.url.query else ""
+            return RedirectResponse(request.url.path.rstrip("/") + query, 307)  # with the scheme that was used
         return respond(request, StenoboxError("not_found", "There is nothing at this address."))
     return respond(request, StenoboxError("invalid_request", f"The request can't be read: {error.detail}."))
+
+
+def _is_there_without_slash(request: Request) -> bool:
+    path = request.scope["path"]
+    if not path.endswith("/"):
+        return False
+    scope = {**request.scope, "path": path.rstrip("/")}
+    return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes if isinstance(route, Route))
 
 
 def _methods(request: Request) -> str:

@@ -14,7 +14,7 @@ from tasks import __version__, batches, ingest, links
 from tasks.errors import StenoboxError
 from tasks.links.about import clean
 from webapp.api import box_of
-from webapp.bodies import read_json
+from webapp.bodies import read_json, read_pairs
 from webapp.endpoints import check_names
 from webapp.errors import headers
 from webapp.pages import ask_model, keep_choice, refused, see
@@ -159,14 +159,8 @@ def _choose(request: Request, form: FormData, page: dict[str, Any], error: Steno
 
 
 async def _form(request: Request) -> FormData:
-    """A plain form with a length. Raises StenoboxError unsupported_media_type or too_large."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    length = request.headers.get("content-length", "")
-    if kind != "application/x-www-form-urlencoded" or not (length.isascii() and length.isdigit()):
-        raise StenoboxError("unsupported_media_type", "Send this form as a browser does.")
-    if len(length) > 9 or int(length) > FORM_BYTES:
-        raise StenoboxError("too_large", f"The form is larger than {FORM_BYTES:,} bytes.")
-    return await request.form(max_files=0, max_fields=5 * links.MOST_ITEMS)
+    """A plain form, read as all small bodies are. Raises StenoboxError."""
+    return FormData([*await read_pairs(request, FORM_BYTES, 5 * links.MOST_ITEMS)])
 
 
 def _text(form: FormData, name: str) -> str:

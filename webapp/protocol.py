@@ -14,7 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from tasks.errors import StenoboxError
 from webapp import errors
 from webapp.outflow import Outflow
-from webapp.security import HEADERS
+from webapp.security import HEADERS, UNKEPT
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
@@ -29,7 +29,7 @@ def _bare(status: str, sentence: str) -> bytes:
     """A refusal from before the application, in the shape and with the headers that all refusals have."""
     text = json.dumps(errors.body(StenoboxError("invalid_request", sentence)))
     own = {"Connection": "close", "Content-Type": "application/json", "Content-Length": str(len(text))}
-    lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in (own | HEADERS).items()), "", text]
+    lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in (own | HEADERS | UNKEPT).items()), "", text]
     return "\r\n".join(lines).encode()
 
 

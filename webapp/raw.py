@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import anyio
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
@@ -12,21 +10,20 @@ from tasks import batches
 from tasks.actions import Box
 from tasks.errors import StenoboxError
 from tasks.jobs import Job, JobKind
+from tasks.names import sent_name
 from tasks.repeats import Repeat
 from tasks.wishes import FIELDS
-from webapp import admission
+from webapp import admission, bodies
 from webapp.bodies import media_type
 from webapp.streams import pour, told_when_stopped
 from webapp.submitters import asker_of, submitter_of
 from webapp.threads import write
 from webapp.uploads import is_known, key_of, settle
 
-_TYPES = re.compile(r"(audio|video)/.+|application/(octet-stream|ogg|mp4|x-matroska|vnd\.rn-realmedia)")
-
 
 def is_recording(request: Request) -> bool:
     """Whether the body calls itself one: programs that post something else would be told so after a gigabyte."""
-    return _TYPES.fullmatch(media_type(request)) is not None
+    return bodies.is_recording(media_type(request))
 
 
 async def receive(
@@ -39,13 +36,20 @@ async def receive(
     before it. Raises StenoboxError.
     """
     query = _query(request, kind)
+    bodies.check_encoding(request)
+    if "content-range" in request.headers:
+        raise StenoboxError(
+            "invalid_request",
+            "A recording comes whole in one request, and Content-Range says that this is a part. Send all of it; to "
+            "go on where an upload broke off, begin it at /api/v1/uploads.",
+        )
     size = _length(request)
     submitter, asker = submitter_of(request), asker_of(request)
     key = key_of(request)
     if not (key != "" and await run_in_threadpool(is_known, box, submitter, key)):
         await admission.check(box.lookout, size, submitter, asker)
     params = await run_in_threadpool(box.wanted, kind, query)
-    name = query.get("name") or name or "recording"
+    name = sent_name(query.get("name") or name or "recording")
     place = box.receive(name, size, submitter=submitter, asker=asker, key=key, warm=not kind.light)
     receiving = await write(place.__enter__)
     try:

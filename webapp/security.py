@@ -31,6 +31,8 @@ PROBED = ("/healthz", "/readyz")
 """Answered under every name. Probers of Fly, Kubernetes, Consul and Dokku ask by the box's private address, which
 nobody could name beforehand, and neither answer holds anything that a page elsewhere should not read."""
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+UNKEPT = {"Cache-Control": "no-store"}
+"""Of whatever says nothing else: what jobs and settings are is nobody's to keep, nor is a refusal."""
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
@@ -43,7 +45,10 @@ class SecurityHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def add(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(HEADERS)
+                headers = MutableHeaders(scope=message)
+                headers.update(HEADERS)
+                for name, value in UNKEPT.items():
+                    headers.setdefault(name, value)
                 if scope["scheme"] == "https":
                     MutableHeaders(scope=message).update(_HTTPS_ONLY)
             await send(message)
@@ -71,11 +76,16 @@ class AllowedHosts:
         self._hosts = Hosts(config)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not _is_probe(scope):
-            headers = Headers(scope=scope)
-            if not self._hosts.hold(headers.get("host", "")):
-                await respond(Request(scope), _unknown(headers.get("host", "")))(scope, receive, send)
-                return
+        headers = Headers(scope=scope) if scope["type"] == "http" else None
+        if (
+            headers is not None and len(headers.getlist("host")) > 1
+        ):  # which of them a proxy looked at is anybody's guess
+            error = StenoboxError("invalid_request", "This request has several Host headers. Send one.")
+            await respond(Request(scope), error)(scope, receive, send)
+            return
+        if headers is not None and not _is_probe(scope) and not self._hosts.hold(headers.get("host", "")):
+            await respond(Request(scope), _unknown(headers.get("host", "")))(scope, receive, send)
+            return
         await self.app(scope, receive, send)
 
 

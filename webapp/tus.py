@@ -23,9 +23,10 @@ from starlette.responses import JSONResponse, Response
 from tasks import resumable
 from tasks.actions import Box
 from tasks.errors import StenoboxError
+from tasks.names import sent_name
 from tasks.resumable import Slice
 from tasks.store import Upload
-from webapp import admission, errors
+from webapp import admission, bodies, errors
 from webapp.api import box_of
 from webapp.bodies import media_type
 from webapp.resources import rfc3339
@@ -52,6 +53,8 @@ class _Holder:
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     left: anyio.Event = field(default_factory=anyio.Event)
     heard: float = field(default_factory=time.monotonic)
+    dropped: bool = False
+    """Whether its upload was given up meanwhile."""
 
 
 Holders = dict[str, _Holder]
@@ -113,6 +116,8 @@ async def _begin(request: Request, box: Box) -> Response:
     length, deferred = _number(request, "Upload-Length"), request.headers.get("upload-defer-length")
     if (length is None) == (deferred is None) or deferred not in (None, "1"):
         raise StenoboxError("invalid_request", "Send either Upload-Length or Upload-Defer-Length: 1.")
+    if "upload-concat" in request.headers:
+        raise StenoboxError("invalid_request", "Uploads can't be joined here: send the file as one, in as many pieces.")
     raw = request.headers.get("upload-metadata", "")
     metadata = _metadata(raw)
     submitter, asker = submitter_of(request), asker_of(request)
@@ -122,7 +127,7 @@ async def _begin(request: Request, box: Box) -> Response:
     def begin() -> Upload:
         params = box.params(metadata.get("model"), metadata.get("language"), metadata.get("track"))
         plan = (params, raw, metadata.get("submit", "0").lower() not in ("0", "false", "no"))
-        name = metadata.get("filename") or metadata.get("name") or "recording"
+        name = sent_name(metadata.get("filename") or metadata.get("name") or "recording")
         return resumable.begin(box, name, length, plan, submitter, asker, metadata.get("batch", ""))
 
     upload = await write(begin)
@@ -182,12 +187,6 @@ async def _patch(request: Request, box: Box) -> Response:
     if media_type(request) != BYTES:
         raise StenoboxError("unsupported_media_type", f"Send the bytes as Content-Type: {BYTES}.")
     upload = await _find(request, box)
-    length = _number(request, "Upload-Length")
-    if length is not None and resumable.receiving(upload):
-        if upload.length is None:
-            await write(resumable.tell_length, box, upload, length)
-        elif upload.length != length:
-            raise StenoboxError("invalid_request", "Upload-Length was told before, and was another.")
     try:
         upload, offset = await _take(request, box, upload)
     except ClientDisconnect:
@@ -198,6 +197,7 @@ async def _patch(request: Request, box: Box) -> Response:
 async def _delete(request: Request, box: Box) -> Response:
     upload = await _find(request, box)
     if (holder := _holders(request).get(upload.id)) is not None:
+        holder.dropped = True
         holder.scope.cancel()
         await holder.left.wait()
     await write(resumable.drop, box, upload)
@@ -213,7 +213,9 @@ async def _take(request: Request, box: Box, upload: Upload) -> tuple[Upload, int
     start = _number(request, "Upload-Offset") if request.method != "POST" or "upload-offset" in request.headers else 0
     if start is None:
         raise StenoboxError("invalid_request", "Send the header Upload-Offset: where these bytes belong.")
+    bodies.check_encoding(request)
     hash_name, digest = _checksum(request)
+    told = _number(request, "Upload-Length")
     coming, submitter = int(request.headers.get("content-length") or 0), submitter_of(request)
     place = ExitStack()
 
@@ -222,6 +224,8 @@ async def _take(request: Request, box: Box, upload: Upload) -> tuple[Upload, int
         offset = resumable.offset(box, found)
         if start != offset:
             raise StenoboxError("offset_mismatch", f"This upload is at {offset:,}, not at {start:,}. Go on there.")
+        if told is not None and resumable.receiving(found):
+            found = resumable.with_length(box, found, told, offset + coming)
         if found.length is not None and offset + coming > found.length:
             raise StenoboxError("too_large", f"That would be more than the {found.length:,} bytes announced.")
         if not resumable.receiving(found):  # an empty request after the end
@@ -248,6 +252,7 @@ async def _write(request: Request, piece: Slice, place: ExitStack, holder: _Hold
         with place:
             if piece.hash is not None:
                 piece.verify(digest)
+            piece.keep_length()
             if piece.upload.submit and piece.size == piece.upload.length:
                 piece.finish()
 
@@ -276,6 +281,8 @@ async def _hold(request: Request, upload: Upload) -> AsyncIterator[_Holder]:
     try:
         with holder.scope:
             yield holder
+        if holder.scope.cancelled_caught and holder.dropped:
+            raise StenoboxError("gone", "This upload was given up. Send the file again.")
         if holder.scope.cancelled_caught:
             raise StenoboxError("locked", "Another request for this upload took over.")
     finally:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from email.message import Message
 from functools import partial
 from typing import Any
 
@@ -18,9 +17,11 @@ from starlette.requests import ClientDisconnect, Request
 from tasks import store
 from tasks.actions import Box
 from tasks.errors import StenoboxError
+from tasks.names import sent_name
 from tasks.receiving import Receiving
 from tasks.repeats import HEADER, Repeat, check_key
-from webapp import admission, streams
+from webapp import admission, bodies, streams
+from webapp.dispositions import read_disposition
 from webapp.streams import Pace, Pump
 from webapp.submitters import asker_of, submitter_of
 from webapp.threads import write
@@ -113,15 +114,16 @@ async def settle(receiving: Receiving | Repeat) -> None:
 
 
 def _boundary(request: Request) -> bytes:
-    header = Message()
-    header["content-type"] = request.headers.get("content-type", "")
-    boundary = header.get_param("boundary")
-    if header.get_content_type() != "multipart/form-data" or not isinstance(boundary, str):
-        raise StenoboxError(
-            "unsupported_media_type",
-            "Send the recording as multipart/form-data with a part named file, as `curl -F file=@talk.mp3` does.",
-        )
-    return boundary.encode("latin-1", "replace")
+    header = request.headers.get("content-type", "")[:HEADER_BYTES]  # its parser is quadratic
+    kind, options = python_multipart.multipart.parse_options_header(header)
+    boundary = options.get(b"boundary")
+    if kind != b"multipart/form-data" or not boundary:
+        sentence = "Send the recording as multipart/form-data with a part named file, as `curl -F file=@talk.mp3` does."
+        if kind != b"multipart/form-data":
+            sentence += ' A link goes as JSON: `curl --json \'{"url": "https://…"}\'`.'
+        raise StenoboxError("unsupported_media_type", sentence)
+    bodies.check_encoding(request)
+    return boundary
 
 
 def announced(length: bytes) -> int | None:
@@ -243,11 +245,13 @@ class _Reader:
                 self._ended = True
 
     async def _begin(self) -> None:
-        _, options = python_multipart.multipart.parse_options_header(self._headers.get(b"content-disposition"))
+        name, file = read_disposition(self._headers.get(b"content-disposition", b""))
+        kind = self._headers.get(b"content-type", b"").partition(b";")[0].decode("latin-1").strip().lower()
         self._headers, self._header_bytes = {}, 0
-        name = options.get(b"name", b"").decode("utf-8", "replace")
-        if b"filename" in options and name == "file":
-            await self._begin_file(options[b"filename"].decode("utf-8", "replace"))
+        if file is None and bodies.is_recording(kind):  # programs that send from memory know no name
+            file = ""
+        if file is not None and name == "file":
+            await self._begin_file(sent_name(file))
         elif name == "file":
             sentence = "The part `file` has no file name: send it as `curl -F file=@talk.mp3` does."
             raise StenoboxError("missing_file", sentence, param="file")

@@ -171,7 +171,9 @@ def receive(box: Box, upload: Upload, hash_name: str | None = None) -> Iterator[
 def with_length(box: Box, upload: Upload, length: int, least: int) -> Upload:
     """An upload with the length that is told with its bytes, which counts once those are here (`Slice.keep_length`).
     least: bytes that there are with them. Raises StenoboxError too_large, empty_file or invalid_request."""
-    if upload.length is not None and upload.length != length:
+    if upload.length == length:
+        return upload
+    if upload.length is not None:
         raise StenoboxError("invalid_request", "Upload-Length was told before, and was another.")
     if length > (most := box.limits().max_bytes):
         raise StenoboxError("too_large", f"The file is larger than {most:,} bytes, the most this box takes.")
@@ -181,7 +183,7 @@ def with_length(box: Box, upload: Upload, length: int, least: int) -> Upload:
         )
     if not length:
         raise StenoboxError("empty_file", "The file is empty. Choose another one.", param="Upload-Length")
-    return upload if upload.length is not None else replace(upload, length=length)
+    return replace(upload, length=length)
 
 
 def submit(box: Box, upload: Upload, params: Params) -> Job:

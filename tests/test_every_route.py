@@ -293,3 +293,23 @@ def test_nothing_tells_anothers_from_what_never_was(closed: TestClient) -> None:
             assert not any(told in text for told in ("Hers", "hers.mp3", *ids))
     assert asked > 500
     assert kept(box) == before
+
+
+# Caches
+
+
+@pytest.mark.parametrize("path", [*PATHS, "/nothing", "/api/v1/nothing"])
+def test_every_answer_says_who_may_keep_it(worn: tuple[TestClient, TestClient], path: str) -> None:
+    client, closed = worn
+    for box in (client, closed):
+        for method in ("GET", "POST"):
+            answer = box.request(method, filled(path))
+            said = answer.headers.get("cache-control", "")
+            assert said, (method, path, answer.status_code)
+            assert "no-store" in said or "no-cache" in said or path == "/static", (method, path, said)
+
+
+def test_two_hosts_are_one_too_many(worn: tuple[TestClient, TestClient]) -> None:
+    for client in worn:
+        answer = client.get("/api/v1/jobs", headers=[("Host", "localhost"), ("Host", "box.example")])
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "unknown_host")

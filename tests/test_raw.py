@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.testclient import TestClient
 from support import wait_until
 from test_uploads import answer
 from web_support import Live, live
@@ -130,3 +131,25 @@ def test_a_byte_now_and_then_holds_no_place(server: Live, monkeypatch: pytest.Mo
 
         assert b"408" in wait_until(told, 20, every=0).partition(b"\r\n")[0]
     assert empty(server)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "status"),
+    [("Content-Range", "bytes 5000-9999/10000", 400), ("Content-Range", "", 400), ("Content-Encoding", "gzip", 415),
+     ("Content-Encoding", "identity", 202), ("Content-Encoding", "br, gzip", 415)],
+)  # fmt: skip
+def test_a_part_or_a_packed_body_is_not_taken_for_the_whole(
+    client: TestClient, name: str, value: str, status: int
+) -> None:
+    for method in ("PUT", "POST"):
+        sent = {name: value, "Content-Type": "audio/wav"}
+        answer = client.request(method, "/api/v1/transcriptions", content=b"sound", headers=sent)
+        assert answer.status_code == status, answer.text
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", ""])
+def test_who_sends_a_link_in_another_way_is_told_how(client: TestClient, kind: str) -> None:
+    body = b'url=https://example.org/a.mp3&x={"url": "https://example.org/a.mp3"}'
+    answer = client.post("/api/v1/transcriptions", content=body, headers={"Content-Type": kind})
+    assert answer.status_code == 415
+    assert 'curl --json \'{"url":' in answer.json()["error"]["message"]

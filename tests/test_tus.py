@@ -528,3 +528,37 @@ def test_tuspy_uploads_breaks_off_and_goes_on(server: Live, tmp_path: Path) -> N
     second.upload()
     assert server.states() == ["queued"]
     assert source(server, first.url) == data
+
+
+def test_a_length_below_what_has_come_is_refused_and_no_refused_slice_tells_one(server: Live) -> None:
+    path = begin(server, None)
+    assert patch(server, path, 0, b"x" * 5000).status_code == 204
+    refused(patch(server, path, 5000, b"", Upload_Length="100"), 400, "invalid_request")
+    refused(patch(server, path, 5000, b"12345", Upload_Length="5004"), 400, "invalid_request")
+    refused(patch(server, path, 4000, b"", Upload_Length="6000"), 409, "offset_mismatch")
+    refused(patch(server, path, 5000, b"a", Upload_Length="6000", Upload_Checksum="sha1 AAAA"), 460,
+            "checksum_mismatch")  # fmt: skip
+    packed = patch(server, path, 5000, b"a", Upload_Length="6000", Content_Encoding="gzip")
+    refused(packed, 415, "unsupported_media_type")
+    head = ask(server, "HEAD", path).headers
+    assert (head["upload-defer-length"], head["upload-offset"]) == ("1", "5000")
+    assert patch(server, path, 5000, b"12345", Upload_Length="5005").status_code == 204
+    assert ask(server, "GET", path).json()["complete"]
+    refused(patch(server, path, 5005, b"", Upload_Length="6000"), 400, "invalid_request")
+    empty = begin(server, None)
+    refused(patch(server, empty, 0, b"", Upload_Length="0"), 422, "empty_file")
+
+
+def test_a_slice_of_an_upload_that_is_given_up_meanwhile_is_told_so(server: Live) -> None:
+    path = begin(server, 100)
+    with sending(server, path) as connection:
+        wait_until(lambda: ask(server, "GET", path).json()["active"])
+        assert ask(server, "DELETE", path).status_code == 204
+        assert connection.recv(65536).startswith(b"HTTP/1.1 410 ")
+
+
+@pytest.mark.parametrize("value", ["partial", "final;/api/v1/uploads/a /api/v1/uploads/b"])
+def test_parts_that_are_to_be_joined_are_refused(server: Live, value: str) -> None:
+    answer = ask(server, "POST", UPLOADS, {"Upload-Length": "5", "Upload-Concat": value})
+    refused(answer, 400, "invalid_request")
+    assert server.states() == []

@@ -80,7 +80,7 @@ class AllowedHosts:
         if (
             headers is not None and len(headers.getlist("host")) > 1
         ):  # which of them a proxy looked at is anybody's guess
-            error = StenoboxError("invalid_request", "This request has several Host headers. Send one.")
+            error = StenoboxError("unknown_host", "This request has several Host headers. Send one.")
             await respond(Request(scope), error)(scope, receive, send)
             return
         if headers is not None and not _is_probe(scope) and not self._hosts.hold(headers.get("host", "")):

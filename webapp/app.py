@@ -103,7 +103,7 @@ async def _let_go(box: Box) -> None:
     """What was canceled or deleted on a page can't be taken back for ever."""
     while True:
         try:
-            await run_in_threadpool(box.undos.sweep)
+            await write(box.undos.sweep)
         except StenoboxError as error:  # a busy database: later will do
             logger.warning("what was deleted stays a little longer: %s", error.message)
         await anyio.sleep(UNDO_LOOK_SECONDS)

@@ -401,7 +401,7 @@ def test_a_job_deleted_by_somebody_else_meanwhile_is_not_found(
     client: TestClient, behind: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = put_job(behind, State.QUEUED)
-    monkeypatch.setattr(store, "delete", lambda database, job_id: False)
+    monkeypatch.setattr(store, "delete", lambda database, job_id, **_: False)
     refused(client.delete(f"/api/v1/jobs/{job.id}"), 404, "not_found")
 
 

@@ -85,7 +85,7 @@ async def run_again(request: Request) -> Response:
         params = box.params(fields.get("model"), fields.get("language"))
         return run_batch_again(box, batch_id, params, submitter_of(request), asker_of(request))
 
-    found = await run_in_threadpool(again)
+    found = await write(again)
     if found.refusal:
         words = f"{found.taken} of them run again in a batch of their own; for {found.left} there is no room yet: "
         words += f"once there is, ask for the same again, and it goes on with those. {found.refusal.message}"

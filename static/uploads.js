@@ -177,6 +177,8 @@ class Upload extends Row {
       const status = answer?.getStatus() ?? 0;
       if ([429, 503, 507].includes(status)) {
         return this.hold(refusal(answer).code, Number(answer.getHeader("Retry-After")) || 5);
+      } else if (status === 401) {
+        await this.wait("You were logged out; asking again", 3, "Cancel");
       } else if (status === 0) {
         await this.wait("The connection is lost; going on", DELAYS[Math.min(this.tries++, DELAYS.length - 1)], "Cancel");
       } else if (([408, 409, 423, 460].includes(status) || status >= 500) && this.tries++ < PATIENCE) {

@@ -263,6 +263,24 @@ def test_an_ended_session_comes_back_to_the_same_page(closed: Live, visit: Visit
     expect(page).to_have_url(f"{closed.url}/jobs/{job.id}?from=here")
 
 
+def test_an_upload_waits_for_the_login(closed: Live, visit: Visit, pages: Pages, tmp_path: Path) -> None:
+    pages.allow("401")
+    page = visit(f"{closed.url}/")
+    log_in(page)
+    expect(page.get_by_text("Drop recordings here")).to_be_visible()
+    page.locator("#model").select_option("demo")
+    page.evaluate(HIDE, True)
+    end_sessions(closed)
+    (tmp_path / "mine.mp3").write_bytes(b"sound")
+    page.locator("#file").set_input_files(tmp_path / "mine.mp3")
+    expect(page.get_by_text("You were logged out; asking again")).to_be_visible()
+    page.evaluate(HIDE, False)
+    with page.expect_popup() as popup:
+        page.get_by_role("link", name="Log in in a new tab").click()
+    log_in(popup.value)
+    expect(row(page, "mine.mp3", "Queued")).to_be_visible()
+
+
 def test_what_was_typed_is_not_left_for_a_login(closed: Live, visit: Visit, pages: Pages) -> None:
     pages.allow("401")
     page = visit(f"{closed.url}/")

@@ -395,16 +395,16 @@ def test_a_server_that_goes_away_is_told_and_its_return_is_noticed(visit: Visit,
 
 def test_the_last_choice_of_model_and_language_comes_back(still: Live, visit: Visit) -> None:
     page = visit(still.url)
-    page.get_by_label("Model").select_option("small")
+    page.get_by_label("Model", exact=True).select_option("small")
     page.get_by_label("Spoken language").select_option("German")
     page.reload()
-    expect(page.get_by_label("Model")).to_have_value("small")
+    expect(page.get_by_label("Model", exact=True)).to_have_value("small")
     expect(page.get_by_label("Spoken language")).to_have_value("de")
 
 
 def test_the_chosen_model_and_language_are_sent(still: Live, visit: Visit, sample: Callable[[str], Path]) -> None:
     page = visit(still.url)
-    page.get_by_label("Model").select_option("small")
+    page.get_by_label("Model", exact=True).select_option("small")
     page.get_by_label("Spoken language").select_option("German")
     choose(page, sample("deutsch.flac"))
     expect(row(page, "deutsch.flac", "Queued")).to_contain_text("German")
@@ -459,7 +459,7 @@ def test_everything_needed_works_without_javascript(
     served: Served, visit: Visit, sample: Callable[[str], Path]
 ) -> None:
     page = visit(served.url, java_script_enabled=False)
-    page.get_by_label("Model").select_option("demo")
+    page.get_by_label("Model", exact=True).select_option("demo")
     page.get_by_label("Spoken language").select_option("English")
     page.locator("input[type=file]").set_input_files(sample("plain.flac"))
     page.get_by_role("button", name="Transcribe", exact=True).click()
@@ -482,7 +482,7 @@ def test_a_full_box_refuses_with_a_sentence_without_javascript(
     for _ in range(3):
         put_job(still.box, State.QUEUED)
     page = visit(still.url, java_script_enabled=False)
-    page.get_by_label("Model").select_option("demo")
+    page.get_by_label("Model", exact=True).select_option("demo")
     page.locator("input[type=file]").set_input_files(sample("plain.flac"))
     page.get_by_role("button", name="Transcribe", exact=True).click()
     expect(page.get_by_role("alert").filter(has_text="The box is full")).to_contain_text("Try again in about 30 s.")

@@ -396,16 +396,16 @@ def test_a_server_that_goes_away_is_told_and_its_return_is_noticed(visit: Visit,
 def test_the_last_choice_of_model_and_language_comes_back(still: Live, visit: Visit) -> None:
     page = visit(still.url)
     page.get_by_label("Model", exact=True).select_option("small")
-    page.get_by_label("Spoken language").select_option("German")
+    page.get_by_label("Spoken language", exact=True).select_option("German")
     page.reload()
     expect(page.get_by_label("Model", exact=True)).to_have_value("small")
-    expect(page.get_by_label("Spoken language")).to_have_value("de")
+    expect(page.get_by_label("Spoken language", exact=True)).to_have_value("de")
 
 
 def test_the_chosen_model_and_language_are_sent(still: Live, visit: Visit, sample: Callable[[str], Path]) -> None:
     page = visit(still.url)
     page.get_by_label("Model", exact=True).select_option("small")
-    page.get_by_label("Spoken language").select_option("German")
+    page.get_by_label("Spoken language", exact=True).select_option("German")
     choose(page, sample("deutsch.flac"))
     expect(row(page, "deutsch.flac", "Queued")).to_contain_text("German")
     [job] = httpx.get(still.url + "/api/v1/jobs").json()["jobs"]
@@ -460,7 +460,7 @@ def test_everything_needed_works_without_javascript(
 ) -> None:
     page = visit(served.url, java_script_enabled=False)
     page.get_by_label("Model", exact=True).select_option("demo")
-    page.get_by_label("Spoken language").select_option("English")
+    page.get_by_label("Spoken language", exact=True).select_option("English")
     page.locator("input[type=file]").set_input_files(sample("plain.flac"))
     page.get_by_role("button", name="Transcribe", exact=True).click()
     page.wait_for_url(re.compile("/jobs/[0-9a-f]{32}$"))

@@ -52,7 +52,7 @@ def submit(box: Box, name: str = "talk.wav", data: bytes = b"RIFF", params: Para
 
 def test_a_received_recording_is_queued_and_the_worker_woken(box: Box) -> None:
     with box.receive("talk.wav", 8, submitter="me") as receiving:
-        assert store.load(box.database) == Load(receiving=1)
+        assert store.load(box.database) == Load(receiving=1, announced=8)
         receiving.write(b"RIFF")
         receiving.write(bytearray(b"WAVE"))
         job = receiving.queue(Params("demo", "de"))

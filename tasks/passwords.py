@@ -57,7 +57,7 @@ def matches(stored: str, password: str) -> bool:
             pass
         if unicodedata.is_normalized("NFC", password):
             return False
-        try:  # stored before 0.7, as it was typed
+        try:  # stored as it was typed, by a version that didn't normalize
             return _hasher().verify(stored, password.encode("utf-8", "surrogatepass"))
         except (VerificationError, InvalidHashError):
             return False

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 from support import BUSY_SECONDS, wait_until
 from test_every_route import PASSWORD, filled
-from web_support import END, FORM, Live, file_part, live, put_job
+from web_support import END, FORM, Live, client_of, file_part, live, put_job
 
 from tasks import access, db, logins
 from tasks.actions import Box
@@ -169,11 +169,11 @@ def test_at_once_gives_up_at_once_and_later_patience_is_back(config: Config, dat
 
 
 def test_every_address_that_changes_something_does_it_in_the_threads_for_that(
-    client: TestClient, behind: Box, monkeypatch: pytest.MonkeyPatch
+    config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What blocks on a lock there takes no thread of those that answer."""
     inside, found, write = threading.local(), [], Database.write
-    asked = ("", "")
+    asked: tuple[str, str] | None = None  # what a start or an end clears up is nobody's request
 
     async def watched(pool: threads.Pool, function: Any, *arguments: Any, **named: Any) -> Any:
         def run() -> Any:
@@ -187,31 +187,44 @@ def test_every_address_that_changes_something_does_it_in_the_threads_for_that(
 
     def checked(self: Database, *, at_once: bool = False) -> Any:
         name = threading.current_thread().name
-        if not (at_once or getattr(inside, "yes", False) or name.startswith(("write", "Thread", "MainThread"))):
+        if asked and not (
+            at_once or getattr(inside, "yes", False) or name.startswith(("write", "Thread", "MainThread"))
+        ):
             found.append(asked)
         return write(self, at_once=at_once)
 
     monkeypatch.setattr(threads.Pool, "__call__", watched)
     monkeypatch.setattr(Database, "write", checked)
-    tus = {"Tus-Resumable": "1.0.0", "Upload-Length": "5", "Content-Type": "application/offset+octet-stream"}
-    for route in routes:
-        for method in sorted(getattr(route, "methods", None) or ()):
-            if method in ("GET", "HEAD", "OPTIONS"):
-                continue
-            behind.change_settings({"intake": "open", "queue_limit": 100}, "test")
-            job = put_job(behind, State.CANCELED)
-            begun = client.post("/api/v1/batches", json={"name": f"talks {job.id}"})
-            assert begun.status_code == 201, (asked, begun.text)
-            batch = begun.json()["id"]
-            upload = client.post("/api/v1/uploads", headers=tus | {"Content-Type": ""}).headers["location"]
-            asked = (method, filled(route.path, job.id, batch, upload.rpartition("/")[2]))  # type: ignore[attr-defined]
-            for body in (
-                {"json": {"name": f"of {job.id}", "source_job": job.id}},
-                {"headers": FORM, "content": file_part() + END},
-                {"headers": tus | {"Upload-Offset": "0"}, "content": b"sound"},
-                {"data": {"kind": "extraction", "name": "a", "url": "http://localhost/a", "current": "", "new": "x"}},
-            ):
-                client.request(*asked, **body)  # type: ignore[arg-type]
-            for active in behind.list_active():
-                behind.delete(active.id)
+    with client_of(config) as client:  # after that, or what its first sweep began would not be watched
+        behind: Box = client.app.state.box  # type: ignore[attr-defined]
+        tus = {"Tus-Resumable": "1.0.0", "Upload-Length": "5", "Content-Type": "application/offset+octet-stream"}
+        for route in routes:
+            for method in sorted(getattr(route, "methods", None) or ()):
+                if method in ("GET", "HEAD", "OPTIONS"):
+                    continue
+                behind.change_settings({"intake": "open", "queue_limit": 100}, "test")
+                job = put_job(behind, State.CANCELED)
+                begun = client.post("/api/v1/batches", json={"name": f"talks {job.id}"})
+                assert begun.status_code == 201, (asked, begun.text)
+                batch = begun.json()["id"]
+                upload = client.post("/api/v1/uploads", headers=tus | {"Content-Type": ""}).headers["location"]
+                asked = (method, filled(route.path, job.id, batch, upload.rpartition("/")[2]))  # type: ignore[attr-defined]
+                for body in (
+                    {"json": {"name": f"of {job.id}", "source_job": job.id}},
+                    {"headers": FORM, "content": file_part() + END},
+                    {"headers": tus | {"Upload-Offset": "0"}, "content": b"sound"},
+                    {
+                        "data": {
+                            "kind": "extraction",
+                            "name": "a",
+                            "url": "http://localhost/a",
+                            "current": "",
+                            "new": "x",
+                        }
+                    },
+                ):
+                    client.request(*asked, **body)  # type: ignore[arg-type]
+                for active in behind.list_active():
+                    behind.delete(active.id)
+        asked = None
     assert found == []

@@ -70,18 +70,19 @@ KINDS: dict[str, Kind] = {
     "storage_failing": Kind(503, _SERVER, retryable=True),
     "disk_full": Kind(507, _SERVER, retryable=True),
     "internal": Kind(500, _SERVER, retryable=True),
-    # Why a job failed. The status is used only by `stenobox transcribe` and by synchronous faces.
+    # Why a job failed. The status is used only by synchronous faces, such as a look into a link: none of it is a fault
+    # of the box's own code, which alone is 500.
     "undecodable": Kind(422, _JOB),
     "no_audio": Kind(422, _JOB),
     "unknown_track": Kind(422, _JOB),
     "too_long": Kind(422, _JOB),
     "model_missing": Kind(503, _JOB, retryable=True),
-    "engine_crashed": Kind(500, _JOB, retryable=True),
-    "device_failed": Kind(500, _JOB, retryable=True),
-    "out_of_memory": Kind(500, _JOB, retryable=True),
-    "killed": Kind(500, _JOB, retryable=True),
-    "hung": Kind(500, _JOB, retryable=True),
-    "timed_out": Kind(500, _JOB, retryable=True),
+    "engine_crashed": Kind(502, _JOB, retryable=True),
+    "device_failed": Kind(503, _JOB, retryable=True),
+    "out_of_memory": Kind(503, _JOB, retryable=True),
+    "killed": Kind(503, _JOB, retryable=True),
+    "hung": Kind(504, _JOB, retryable=True),
+    "timed_out": Kind(504, _JOB, retryable=True),
     "media_missing": Kind(410, _JOB),
     "transcript_damaged": Kind(410, _JOB),
     # Why a try at a job ended through no fault of its own: the job goes on, or a person stopped it.

@@ -95,7 +95,7 @@ def look(box: Box, url: str) -> links.Preview:
         return links.look(url, terms(box.config, box.limits()))
     except ChildDied as death:
         sentence = f"Looking into this link ended early: {death}. Try again, or send the file."
-        raise StenoboxError("internal", sentence) from None
+        raise StenoboxError(death.cause, sentence) from None
     finally:
         with _lock:
             _looking[who] -= 1

@@ -18,7 +18,7 @@ TYPES = {
     "server_error",
     "job_error",
 }
-WAITING_HELPS = {429, 503, 507}
+WAITING_HELPS = {429, 502, 503, 504, 507}
 
 
 @pytest.mark.parametrize("code", list(KINDS))
@@ -39,6 +39,11 @@ def test_only_what_waiting_can_mend_is_retryable(code: str) -> None:
     if kind.status in WAITING_HELPS or kind.status == 500:
         assert kind.retryable
     assert (kind.type == "rate_limit_error") == (kind.status == 429)
+
+
+def test_only_a_fault_of_our_own_code_is_500() -> None:
+    """How a job ends is not: where it is a synchronous face's answer, programs would take the box for broken."""
+    assert [code for code, kind in KINDS.items() if kind.status == 500] == ["internal"]
 
 
 def test_an_error_carries_its_code_kind_and_sentence() -> None:

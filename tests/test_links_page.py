@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Callable
 from html.parser import HTMLParser
 
 import pytest
+from contract import faults
 from markupsafe import Markup
 from starlette.testclient import TestClient
 from web_support import put_job
 
-from tasks import ingest, links, store
+from tasks import children, ingest, links, store
 from tasks.actions import Box
-from tasks.errors import StenoboxError
+from tasks.children import ChildDied, KillWatch
+from tasks.errors import KINDS, StenoboxError
 from tasks.jobs import State
+from webapp.openapi.refusals import LOOK
 
 URL = "https://example.org/talk"
 MEAN = '<script>alert(1)</script>"&'
@@ -105,6 +109,29 @@ def test_the_api_tells_what_a_link_holds(client: TestClient, holds: Callable[[ob
 def test_the_api_refuses_what_is_no_link(client: TestClient, body: dict[str, object]) -> None:
     error = client.post("/api/v1/links", json=body).json()["error"]
     assert (error["code"], error["param"]) == ("invalid_value", "url")
+
+
+ENDINGS: list[StenoboxError | ChildDied] = [
+    *(StenoboxError(code, "No.") for code in LOOK),
+    *(
+        ChildDied("downloader", children.ending(status), KillWatch().cause(status))
+        for status in (-signal.SIGKILL, -signal.SIGSEGV, 1)
+    ),
+    ChildDied("downloader", "was killed (SIGKILL)", "out_of_memory"),
+]
+
+
+@pytest.mark.parametrize("ending", ENDINGS, ids=lambda e: getattr(e, "code", None) or f"{e.cause}-{e.ending}")
+def test_no_end_of_a_look_passes_for_a_fault_of_the_box_and_each_is_in_the_document(
+    client: TestClient, holds: Callable[[object], list[str]], ending: StenoboxError | ChildDied
+) -> None:
+    holds(ending)
+    answer = client.post("/api/v1/links", json={"url": URL})
+    error = answer.json()["error"]
+    assert error["code"] == (ending.code if isinstance(ending, StenoboxError) else ending.cause)
+    assert answer.status_code == KINDS[error["code"]].status != 500
+    assert list(faults("POST", "/api/v1/links", answer.status_code, answer.headers, answer.content)) == []
+    assert error["code"] in LOOK
 
 
 def test_the_front_page_takes_a_link_with_model_and_language(

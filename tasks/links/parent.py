@@ -114,14 +114,14 @@ def fetch(
 
 def look(url: str, terms: Terms) -> Preview:
     """What is at this link, without fetching it. Takes seconds. Raises as `fetch`."""
-    task = _task("look", url, terms, most=MOST_ITEMS + 1)
+    task, kills = _task("look", url, terms, most=MOST_ITEMS + 1), children.KillWatch()
     folder = Path(tempfile.mkdtemp(prefix="stenobox-link-"))
     try:
         with _child(task, folder, LOOK_SECONDS, LOOK_SECONDS) as (process, answers):
             found = next((answer["found"] for answer in list(answers) if "found" in answer), None)
         if found is not None:
             return Preview(items=tuple(Item(**item) for item in found.pop("items")), **found)
-        raise children.ChildDied("downloader", children.ending(process.returncode))
+        raise children.ChildDied("downloader", children.ending(process.returncode), kills.cause(process.returncode))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -55,7 +55,7 @@ MEANINGS = {
     "unknown_track": "It has no track of this number.",
     "too_long": "It is longer than the box allows.",
     "model_missing": "The model could not be fetched.",
-    "engine_crashed": "The process that held the model died.",
+    "engine_crashed": "A process that worked on it, such as the one that held the model, died.",
     "device_failed": "The GPU that models run on failed.",
     "out_of_memory": "Memory ran out.",
     "killed": "A process of the job was killed from outside.",
@@ -89,7 +89,8 @@ LINK = ("links_closed", "host_not_allowed", "invalid_value")
 SUBMISSION = (*RECORDING, *ADMISSION, *WISHES, *REPEATS, *LINK, "not_found", "not_finished", "wrong_state", "gone",
               "media_missing")  # fmt: skip
 """Of a submission in any form: a recording, an upload, a link, another job's media."""
-LOOK = (*JSON_BODY, *LINK, *ADVICE, "links_busy", "too_large", "too_long", "timed_out", "disk_full")
+LOOK = (*JSON_BODY, *LINK, *ADVICE, "links_busy", "too_large", "too_long", "timed_out", "disk_full", "storage_failing",
+        "engine_crashed", "killed", "out_of_memory")  # fmt: skip
 """Of looking into a link: also all that can be wrong with it."""
 
 

@@ -26,6 +26,9 @@ class ConfigError(Exception):
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+"""Also of apps, such as tauri://localhost. Never * or null, which would be everybody."""
+_USUAL_PORT = re.compile(r"^(http://.+(?=:80$)|https://.+(?=:443$)):[0-9]+$")
 _Positive = Annotated[float, Meta(gt=0, le=86_400)]
 
 
@@ -37,6 +40,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     port: Annotated[int, Meta(ge=0, le=65_535, description="port to listen on", examples=["8000"])] = 8000
     hosts: Annotated[
         str, Meta(description="names people reach the box by, with commas", examples=["stenobox.example.org"])
+    ] = ""
+    origins: Annotated[
+        str,
+        Meta(
+            description="origins whose pages may use the API with a key, with commas",
+            examples=["https://app.example.org"],
+        ),
     ] = ""
     proxies: Annotated[
         str,
@@ -151,6 +161,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return [*LOOPBACK, *_split(self.hosts), *own]
 
     @property
+    def allowed_origins(self) -> list[str]:
+        """Other origins whose pages may use the API, as browsers write them."""
+        return [_USUAL_PORT.sub(r"\1", text.lower()) for text in _split(self.origins)]
+
+    @property
     def answers_addresses(self) -> bool:
         """Whether requests may carry any numeric address as their host. A page elsewhere can lead a name of its own to
         this box, never an address; and in a container the addresses that people type aren't to be seen."""
@@ -213,6 +228,7 @@ def from_env(env: Mapping[str, str] | None = None) -> Config:
     values.setdefault("client_header", platform.client_header)
     config = Config(**values)
     _check_proxies(config)
+    _check_origins(config)
     if config.inbox and (config.inbox.is_relative_to(config.data) or config.data.is_relative_to(config.inbox)):
         raise ConfigError(
             f"STENOBOX_INBOX={str(config.inbox)!r} can't be used: one of it and the data folder lies in the other, and "
@@ -267,6 +283,16 @@ def _check_proxies(config: Config) -> None:
                 f"STENOBOX_PROXIES={config.proxies!r} can't be used as addresses of proxies: {text} is none. "
                 "For example: STENOBOX_PROXIES=127.0.0.1,10.0.0.0/8"
             ) from None
+
+
+def _check_origins(config: Config) -> None:
+    for text in config.allowed_origins:
+        if not _ORIGIN.fullmatch(text):
+            raise ConfigError(
+                f"STENOBOX_ORIGINS={config.origins!r} can't be used as origins of pages: {text} is none, which is a "
+                "scheme and a host, with a port if it isn't the usual one, and no path. "
+                "For example: STENOBOX_ORIGINS=https://app.example.org,http://localhost:5173"
+            )
 
 
 def _split(text: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 A module here imports only modules above it:
 
-    paths  shapes  templating  errors  security  compression  proxies  caching  cookies
+    paths  shapes  templating  errors  security  origins  compression  proxies  caching  cookies
     threads  admission  rules  auth  assets  submitters  bodies  dispositions  endpoints
     streams  uploads  raw  resources  submissions  api  batches_api  ranges  media_api  steps_api  guide  tus
     attempts_api  capacity_api  settings_api  ready  stories  pages  finished_page  batches_page  links  plots

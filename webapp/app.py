@@ -27,6 +27,7 @@ from webapp import capacity_api, errors, scrape
 from webapp.auth import Authentication
 from webapp.compression import Compression
 from webapp.door import Door
+from webapp.origins import Origins
 from webapp.proxies import Proxies
 from webapp.routes import routes
 from webapp.security import HEADERS, UNKEPT, AllowedHosts, SameOrigin, SecurityHeaders
@@ -50,7 +51,7 @@ class _Application(Starlette):
         self._config = config
 
     def build_middleware_stack(self) -> ASGIApp:
-        return Proxies(Door(super().build_middleware_stack(), self._config), self._config)
+        return Proxies(Origins(Door(super().build_middleware_stack(), self._config), self._config), self._config)
 
 
 async def _on_exception(request: Request, error: Exception) -> Response:

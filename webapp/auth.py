@@ -83,6 +83,10 @@ async def _let_in(scope: Scope) -> Principal:
         scope["session"] = session
     if principal is None:
         raise unauthorized(key)
+    if not key and scope.get("foreign"):  # of a box that asks nobody else for one
+        raise StenoboxError(
+            "cross_origin", "This request came from a page of another site, which needs a key: send it as X-API-Key."
+        )
     if not access.closed and scope.get("forwarded"):
         raise StenoboxError(
             "unnamed_proxy",

@@ -23,6 +23,11 @@ _PROGRAMS = ("/api/", "/transcribe", "/download", "/extract-audio", "/healthz", 
 logger = logging.getLogger(__name__)
 
 
+def is_for_programs(path: str) -> bool:
+    """Whether this is an address of the API or its like, and no page."""
+    return path.startswith(_PROGRAMS)
+
+
 def as_json(error: StenoboxError) -> JSONResponse:
     """`body` with the code's status."""
     return JSONResponse(body(error), error.kind.status, headers=headers(error))
@@ -46,7 +51,7 @@ def headers(error: StenoboxError) -> dict[str, str]:
 
 def respond(request: Request, error: StenoboxError) -> Response:
     """The answer to a request that failed, in the form its face uses."""
-    if request.url.path.startswith(_PROGRAMS):
+    if is_for_programs(request.url.path):
         return as_json(error)
     context = {"status": error.kind.status, "error": error, "version": __version__}
     return templates.TemplateResponse(request, "errors/error.html", context, error.kind.status, headers(error))

@@ -22,6 +22,7 @@ from tasks import __version__, disk, readiness
 from tasks.config import Config
 from tasks.errors import StenoboxError
 from webapp import errors
+from webapp.origins import Origins
 from webapp.protocol import OPTIONS
 from webapp.security import AllowedHosts, SecurityHeaders
 
@@ -108,5 +109,9 @@ def _app(config: Config) -> Starlette:
             Route("/readyz", readyz),
             Route("/{path:path}", anything, methods=methods),
         ],
-        middleware=[Middleware(SecurityHeaders), Middleware(AllowedHosts, config=config)],
+        middleware=[
+            Middleware(Origins, config=config),
+            Middleware(SecurityHeaders),
+            Middleware(AllowedHosts, config=config),
+        ],
     )

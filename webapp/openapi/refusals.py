@@ -11,7 +11,7 @@ MEANINGS = {
     "invalid_request": "The request can't be read, or was cut off.",
     "unknown_host": "The box does not answer to this Host.",
     "unauthorized": "A key is needed, or this one is not known here.",
-    "cross_origin": "A browser sent it on behalf of another site.",
+    "cross_origin": "A browser sent it on behalf of another site, which the operator has not named, or without a key.",
     "forbidden": "The key's scope does not reach that far.",
     "unnamed_proxy": "It came through a proxy that the operator has not named, to a box without a password.",
     "not_found": "There is no such thing, or it is another key's.",
@@ -100,7 +100,7 @@ def of_door(method: str, path: str) -> tuple[str, ...]:
     needed = rules.needed(method, path)
     if needed is not None:
         found += ["unauthorized", "unnamed_proxy", "database_busy", "storage_failing"]
-        found += ["forbidden"] if needed != Scope.READ else []
+        found += ["cross_origin"] + (["forbidden"] if needed != Scope.READ else [])
     if method not in ("GET", "HEAD", "OPTIONS"):
         found += ["cross_origin"] + (["disk_full"] if needed else [])
     return tuple(found)

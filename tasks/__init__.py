@@ -7,8 +7,8 @@ A module here imports only modules above it:
     capacity  promises  tables  db  accounts  metrics  store  access  logins  guard  media  retention  crashes
     scratch  children  decode  models  links  planner  choosing  lookout  recovery  readiness  survey  journal
     engine  synthetic  trial  queue  running  leases  heartbeat  monitor  sweeper  causes  outcomes  fetching  steps
-    pipeline  backup  findings  exposure  doctor  worker  repeats  reuse  wishes  receiving  undo  actions  batches
-    ingest  inbox  resumable  chaining
+    stages  pipeline  backup  findings  exposure  doctor  worker  repeats  reuse  wishes  receiving  undo  actions
+    batches  ingest  inbox  resumable  chaining
 """
 
 __version__ = "0.1.0"

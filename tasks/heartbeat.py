@@ -83,7 +83,8 @@ class Heartbeat:
         running = dict(self._running)
         if running:
             beats = [(token, one.stage, one.progress, one.elapsed) for token, one in running.items()]
-            owned = store.renew_if_owned(self._database, beats, self._config.lease)
+            left = {token: one.time_left() for token, one in running.items()}
+            owned = store.renew_if_owned(self._database, beats, self._config.lease, left)
             for token, one in running.items():
                 if token not in owned:
                     one.stop(Reason.LOST)

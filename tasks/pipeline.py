@@ -7,6 +7,7 @@ puts the job back in line.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,21 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
-from tasks import causes, children, devices, disk, journal, logs, machine, media, metrics, models, steps, store
+from tasks import (
+    causes,
+    children,
+    choosing,
+    devices,
+    disk,
+    journal,
+    logs,
+    machine,
+    media,
+    metrics,
+    models,
+    steps,
+    store,
+)
 from tasks.capacity import WORK_SPARE_BYTES
 from tasks.config import Config
 from tasks.costs import Kind, Record, windows
@@ -33,24 +48,23 @@ from tasks.outcomes import Outcomes
 from tasks.planner import Planner
 from tasks.queue import Queue
 from tasks.running import Running
+from tasks.stages import Course
 from tasks.transcripts import as_json
 
 logger = logging.getLogger(__name__)
-
-_SHARES = {Stage.DECODE: (0.0, 0.1), Stage.TRANSCRIBE: (0.1, 0.8), Stage.ALIGN: (0.8, 0.99), Stage.SAVE: (0.99, 1.0)}
-"""Where each stage begins and ends on the job's progress bar."""
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
     """What an attempt found. seconds: duration of the recording; note: a sentence for the person, or None; work:
-    seconds it took, without loading the model; beside: jobs that ran at the same time; record: what it cost, None
-    where that was not measured."""
+    seconds it took, without loading the model; stages: what each stage took of them; beside: jobs that ran at the
+    same time; record: what it cost, None where that was not measured."""
 
     transcript: dict[str, Any]
     seconds: float
     note: str | None
     work: float
+    stages: store.StageTimes
     beside: int
     record: Record | None
 
@@ -174,6 +188,7 @@ class Pipeline:
                     audio_seconds=words.seconds,
                     work_seconds=words.work,
                     beside=words.beside,
+                    stages=words.stages,
                 )
         return job
 
@@ -215,10 +230,11 @@ class Pipeline:
         self._engines.warm(spec)  # it loads while this decodes
 
         kept = media.journal(config, job.id)
-        done = _share(Stage.TRANSCRIBE, share) if (share := journal.progress(kept)) else 0.0
+        course = self._course(running, spec)
+        done = course.bar(Stage.TRANSCRIBE, share) if (share := journal.progress(kept)) else 0.0
 
         def at(stage: Stage, progress: float) -> None:
-            running.at(stage, max(done, _share(stage, progress)))
+            running.at(stage, course.reach(stage, progress))
 
         at(Stage.DECODE, 0.0)
         began = time.monotonic()
@@ -235,12 +251,15 @@ class Pipeline:
             )
             media.keep_extras(work)
         decoding = time.monotonic() - began
+        course.decoded(sound.seconds)
         with _estimates_can_wait(job.id):
             store.note_media_if_owned(self._database, running.token, sound.seconds, asdict(sound.facts), done)
         running.holds(sound.peak)
         running.batch = windows(spec.batch, sound.seconds)
         allowed = allow(sound.seconds, spec.batch, store.factor(self._database, model.name, spec.numbers))
-        at(Stage.TRANSCRIBE, 0.0)  # from here on it waits for the model, if that is still being loaded
+        running.at(
+            Stage.TRANSCRIBE, course.bar(Stage.TRANSCRIBE, 0.0)
+        )  # from here on it waits for the model, if that is still being loaded
         running.on_stop(self._engines.wake)
         with self._engines.use(spec, lambda: running.reason is not None) as engine:
             deadline = Deadline(allowed)
@@ -249,11 +268,16 @@ class Pipeline:
                 deadline.check()
                 at(stage, progress)
 
+            def find_aligner(language: str) -> tuple[str | None, str | None]:
+                folder, note = self._find_aligner(running, model, language)
+                course.aligning(language, folder is not None)
+                return folder, note
+
             found = engine.transcribe(
                 sound_path,
                 job.params.language,
                 on_progress=on_progress,
-                find_aligner=lambda language: self._find_aligner(running, model, language),
+                find_aligner=find_aligner,
                 on_start=running.on_stop,
                 on_memory=running.holds,
                 allowed=allowed,
@@ -271,9 +295,19 @@ class Pipeline:
             sound.seconds,
             " ".join(filter(None, notes)) or None,
             decoding + found.usage.seconds,
+            course.times(found.usage.seconds, found.transcript["language"]),
             found.usage.beside,
             None if fewer else _record(spec, found, sound),  # memory was short: what it held then says little
         )
+
+    def _course(self, running: Running, spec: Spec) -> Course:
+        """From now on its time left is told from the stages of other jobs, and from its own pace."""
+        factor = choosing.expected_factor(spec.model, spec.device, spec.threads)
+        costs = store.stage_costs(self._database, spec.model, spec.numbers)
+        job = running.job
+        course = Course(costs, store.Line(0.0, factor, math.inf), job.params.language, job.source.seconds)
+        running.time_left = lambda: course.left
+        return course
 
     def _find_aligner(self, running: Running, model: models.Model, language: str) -> tuple[str | None, str | None]:
         name = NAMES.get(language, language)
@@ -295,11 +329,6 @@ class Pipeline:
             on_progress=lambda done, total: running.at(Stage.DOWNLOAD, done / total if total else 0.0),
             on_start=lambda process: running.on_stop(lambda: children.kill(process)),
         )
-
-
-def _share(stage: Stage, progress: float) -> float:
-    start, end = _SHARES[stage]
-    return start + (end - start) * progress
 
 
 @contextmanager

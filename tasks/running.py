@@ -40,6 +40,7 @@ class Running:
         self.peak = 0
         self.batch: int | None = None
         self.crash = ""
+        self.time_left: Callable[[], float | None] = lambda: None
         self.most_windows = attempt.batch
         self.reason: Reason | None = None
         self._began = time.monotonic()

@@ -32,7 +32,7 @@ from tasks.causes import PRESSED_SENTENCE
 from tasks.children import ChildDied
 from tasks.config import Config
 from tasks.costs import MIB, Kind, Record
-from tasks.db import Database, jobs
+from tasks.db import Database, jobs, measurements
 from tasks.decode import SAMPLE_RATE
 from tasks.decode.notes import DAMAGED
 from tasks.engine import probe
@@ -1207,6 +1207,40 @@ def test_a_busy_database_at_what_only_estimates_need_costs_neither_job_nor_trans
     job_id = bench.submit()
     job = finished(bench, job_id, State.COMPLETED)
     assert bench.box.transcript(job)["text"] == TRANSCRIPT["text"]
+
+
+def test_time_left_is_told_by_the_stages_and_what_they_took_is_kept(bench: Bench) -> None:
+    told: list[tuple[float, float]] = []
+
+    def look(call: Call) -> None:
+        bench.beat()
+        row = bench.row(job_id)
+        told.append((row.progress, row.left_seconds))
+
+    def behave(call: Call) -> Answer:
+        call.on_progress(Stage.TRANSCRIBE, 0.0)
+        look(call)
+        call.on_progress(Stage.TRANSCRIBE, 1.0)
+        call.find_aligner("en")
+        call.on_progress(Stage.ALIGN, 0.0)
+        look(call)
+        return TRANSCRIPT, None
+
+    bench.engine.behave, bench.engine.usage = behave, replace(USAGE, seconds=100.0)
+    for _ in range(2):
+        job_id = bench.submit()
+        job = finished(bench, job_id, State.COMPLETED)
+        assert job.left_seconds is None
+    (first_bar, first), _, (bar, left), (later_bar, later) = told
+    assert first < 60 < left  # the second knows how slow this box is with the model
+    assert later < left
+    assert later_bar >= bar > first_bar / 10
+    with bench.database.read() as connection:
+        kept = connection.execute(sa.select(measurements)).all()
+    assert [row.language for row in kept] == [TRANSCRIPT["language"]] * 2
+    for row in kept:
+        assert row.decode_seconds > 0
+        assert row.recognize_seconds + row.align_seconds == pytest.approx(100.0)
 
 
 class TestLightJobs:

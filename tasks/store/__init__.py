@@ -52,8 +52,19 @@ from tasks.store.history import AttemptRecord, Cause, Seen, list_attempts
 from tasks.store.keeping import existing, move_ends, note_media_removed_before, results_of_finished, without_media
 from tasks.store.keyring import Key, add_key_if_new, list_keys, note_use, revoke_key_if_live, rotate_key_if_live
 from tasks.store.keys import KeyTaken, find_key, forget_keys, free_key_if_over
-from tasks.store.measuring import Sample, add_record, add_sample, factor, list_samples, records
+from tasks.store.measuring import (
+    Sample,
+    StageCosts,
+    StageTimes,
+    add_record,
+    add_sample,
+    factor,
+    list_samples,
+    records,
+    stage_costs,
+)
 from tasks.store.occupancy import HEAD, announced, counts, guard, load
+from tasks.store.pace import Line
 from tasks.store.passwords import (
     Secret,
     invitation_waits,
@@ -112,12 +123,15 @@ __all__ = [
     "Change",
     "Key",
     "KeyTaken",
+    "Line",
     "Mark",
     "Plan",
     "Sample",
     "Secret",
     "Seen",
     "Session",
+    "StageCosts",
+    "StageTimes",
     "Undo",
     "Upload",
     "Waiting",
@@ -219,6 +233,7 @@ __all__ = [
     "rotate_key_if_live",
     "set_password",
     "set_password_if_invited",
+    "stage_costs",
     "stamps",
     "twins",
     "undo",

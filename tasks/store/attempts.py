@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,7 +23,7 @@ from tasks.store.undos import UNDONE
 LIGHT_SLOTS = 2
 """Jobs at once that need no model: each reads one file with one process, for seconds."""
 
-_RELEASED: dict[str, Any] = dict(token=None, worker=None, lease_until=None)
+_RELEASED: dict[str, Any] = dict(token=None, worker=None, lease_until=None, left_seconds=None)
 """What every row carries once nobody owns it."""
 
 CANCELED = Cause("canceled", "A person stopped it.")
@@ -99,9 +100,13 @@ def claim_next(database: Database, first: Limits, worker: str, lease: float, *, 
 
 
 def renew_if_owned(
-    database: Database, beats: Iterable[tuple[str, Stage, float, float]], lease: float
+    database: Database,
+    beats: Iterable[tuple[str, Stage, float, float]],
+    lease: float,
+    left: Mapping[str, float | None] = MappingProxyType({}),
 ) -> dict[str, bool]:
-    """Renew leases and write progress: (token, stage, progress, seconds since its claim) for each attempt.
+    """Renew leases and write progress: (token, stage, progress, seconds since its claim) for each attempt. left:
+    estimated seconds of work left, by token.
 
     Returns, for each token still owned, whether its job is to be canceled; an absent token is lost.
     """
@@ -111,7 +116,9 @@ def renew_if_owned(
             wanted = connection.execute(
                 sa.update(jobs)
                 .where(_owned(token))
-                .values(lease_until=until, stage=stage, progress=progress, elapsed=elapsed)
+                .values(
+                    lease_until=until, stage=stage, progress=progress, elapsed=elapsed, left_seconds=left.get(token)
+                )
                 .returning(jobs.c.cancel_requested)
             ).first()
             if wanted is not None:

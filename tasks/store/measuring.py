@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import statistics
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 
 import sqlalchemy as sa
 
 from tasks.costs import RECENT, Kind, Record
 from tasks.db import Database, measurements, samples
+from tasks.store.pace import Line, fit
 
 KEPT_MEASUREMENTS = 1000
 DAY = 86_400.0
+_STAGED = 200
+"""Measured jobs among which the last of each model and language are looked for."""
+
+_Points = list[tuple[float, float]]
+"""Length of a recording and seconds that a stage took, newest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +40,46 @@ class Sample:
     guard: str
 
 
-def add_record(database: Database, record: Record, *, audio_seconds: float, work_seconds: float, beside: int) -> None:
+@dataclass(frozen=True, slots=True)
+class StageTimes:
+    """Seconds that the stages of a job took. align: None where words got no times."""
+
+    language: str | None = None
+    decode: float | None = None
+    recognize: float | None = None
+    align: float | None = None
+
+
+UNTIMED = StageTimes()
+
+
+@dataclass(frozen=True, slots=True)
+class StageCosts:
+    """Seconds that stages take here, by the length of the recording; None before any was seen. align: by language, for
+    each has its aligner."""
+
+    decode: Line | None = None
+    recognize: Line | None = None
+    align: Mapping[str, Line] = field(default_factory=dict)
+
+
+def add_record(
+    database: Database,
+    record: Record,
+    *,
+    audio_seconds: float,
+    work_seconds: float,
+    beside: int,
+    stages: StageTimes = UNTIMED,
+) -> None:
     """Keep what a finished job needed. beside: jobs that ran at the same time."""
     values = asdict(record.kind) | {name: value for name, value in asdict(record).items() if name != "kind"}
+    values |= dict(
+        language=stages.language,
+        decode_seconds=stages.decode,
+        recognize_seconds=stages.recognize,
+        align_seconds=stages.align,
+    )
     with database.write() as connection:
         connection.execute(
             sa.insert(measurements).values(
@@ -56,6 +100,35 @@ def records(database: Database, model: str) -> list[Record]:
             Record(Kind(model, row.compute_type, row.windows, row.aligned), *row[3:])
             for row in connection.execute(query)
         ]
+
+
+def stage_costs(database: Database, model: str, compute_type: str) -> StageCosts:
+    """From the last jobs on the device that takes such numbers. Recognition is told by those with this model, decoding
+    and word times by those with any, but for the demo's toys."""
+    m = measurements.c
+    demo = m.model == "demo"
+    columns = (m.model, m.audio_seconds, m.language, m.decode_seconds, m.recognize_seconds, m.align_seconds)
+    query = sa.select(*columns).where(
+        m.compute_type == compute_type, demo if model == "demo" else ~demo, m.audio_seconds > 0, m.decode_seconds >= 0
+    )
+    with database.read() as connection:
+        found = connection.execute(query.order_by(m.id.desc()).limit(_STAGED)).all()
+    decode: _Points = [(row.audio_seconds, row.decode_seconds) for row in found if row.decode_seconds > 0]
+    recognize: _Points = [
+        (row.audio_seconds, row.recognize_seconds) for row in found if row.model == model and row.recognize_seconds
+    ]
+    align: dict[str, _Points] = {}
+    for row in found:
+        if row.language and row.align_seconds:
+            align.setdefault(row.language, []).append((row.audio_seconds, row.align_seconds))
+    return StageCosts(
+        _line(decode), _line(recognize), {language: fit(points[:RECENT]) for language, points in align.items()}
+    )
+
+
+def _line(points: _Points) -> Line | None:
+    """points: newest first."""
+    return fit(points[:RECENT]) if points else None
 
 
 def factor(database: Database, model: str, compute_type: str) -> float | None:

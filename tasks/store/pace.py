@@ -36,10 +36,14 @@ class Line:
     each: float
     longest: float
 
-    def work(self, length: float) -> float:
+    def cost(self, length: float) -> float:
         if length <= self.longest:
-            return max(LEAST_SECONDS, self.always + self.each * length)
-        return max(LEAST_SECONDS, length * (self.always / self.longest + self.each))
+            return self.always + self.each * length
+        return length * (self.always / self.longest + self.each)
+
+    def work(self, length: float) -> float:
+        """`cost` of a whole job."""
+        return max(LEAST_SECONDS, self.cost(length))
 
     def sql(self, length: Any) -> Any:
         """The same in SQL."""

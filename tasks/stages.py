@@ -82,7 +82,7 @@ class Course:
         self._decoding = self._clock() - self._began
         self._length = length
         if self._costs.recognize is not None:
-            self._divide(length, self._bar)
+            self._divide(length, self._starts[Stage.TRANSCRIBE])
 
     def aligning(self, language: str, aligns: bool) -> None:
         """The language is known, and whether there is an aligner for it. What came before was no work: a download."""

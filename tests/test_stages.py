@@ -55,6 +55,8 @@ def run(
     """One job in small steps: (stage, its progress, what is told to be left, what is left, the bar)."""  # fmt: skip
     now = 0.0
     course = Course(costs, PRIOR, language, known, clock=lambda: now)
+    if resumed:
+        yield Stage.TRANSCRIBE, resumed, None, 0.0, course.bar(Stage.TRANSCRIBE, resumed)
     decode, recognize, align = box.stages(length)
     recognition = recognize * (1 - box.speech) * (1 - (resumed - SPEECH_SHARE) / (1 - SPEECH_SHARE))
     if not resumed:
@@ -174,6 +176,14 @@ def test_a_first_job_whose_factor_was_wrong_tells_so_as_soon_as_its_own_pace_sho
 ) -> None:
     steps = run(Box(align, slow=slow), 600.0, StageCosts())
     hold(step for step in steps if step[0] == Stage.ALIGN or (step[0] == Stage.TRANSCRIBE and step[1] > 0.4))
+
+
+def test_the_bar_of_one_that_goes_on_stands_where_it_was_until_new_words_come() -> None:
+    bars = {
+        (stage, progress): bar
+        for stage, progress, *_, bar in run(Box(1.0), 600.0, Box(1.0).measured(*LENGTHS), resumed=0.7)
+    }
+    assert bars[Stage.DECODE, 0.0] == bars[Stage.DECODE, 1.0] == pytest.approx(bars[Stage.TRANSCRIBE, 0.7], abs=0.02)
 
 
 def test_what_is_recognized_already_costs_nothing() -> None:

@@ -302,10 +302,9 @@ class Pipeline:
 
     def _course(self, running: Running, spec: Spec) -> Course:
         """From now on its time left is told from the stages of other jobs, and from its own pace."""
-        factor = choosing.expected_factor(spec.model, spec.device, spec.threads)
-        costs = store.stage_costs(self._database, spec.model, spec.numbers)
-        job = running.job
-        course = Course(costs, store.Line(0.0, factor, math.inf), job.params.language, job.source.seconds)
+        costs, job = store.stage_costs(self._database, spec.model, spec.numbers), running.job
+        first = store.Line(0.0, choosing.expected_factor(spec.model, spec.device, spec.threads), math.inf)
+        course = Course(costs, first, job.params.language, job.source.seconds)
         running.time_left = lambda: course.left
         return course
 

@@ -38,6 +38,8 @@ class Lookout:
         self._looked = -STALE_SECONDS
         self.arrived = 0
         """Bytes that are here of what uploads announced, as last seen; 0 while there is room for all of them."""
+        self.turned_away = -float("inf")
+        """When somebody was last refused for want of a place (monotonic)."""
         self.leaving = False
         self.slots_fixed = False
         """Whether a person has said how many slots, as last seen."""
@@ -104,6 +106,8 @@ class Lookout:
             refusal = decide(limits, load, Request(size, disk_free=self._free, arrived=self.arrived))
         else:
             refusal = self._with_a_time(limits, load, size, asker)
+        if refusal and refusal.code == "queue_full":
+            self.turned_away = time.monotonic()
         if refusal:
             metrics.refused(refusal.code)
         return refusal

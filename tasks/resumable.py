@@ -31,6 +31,10 @@ SILENCE_SECONDS = 3600.0
 """How long an upload keeps its place without a byte: a train's tunnel or a laptop's lunch, not a night."""
 EMPTY_SECONDS = 600.0
 """The same before its first byte: a page that was closed, or a client that only tries, shuts nobody out for longer."""
+WANTED_SECONDS = 30.0
+"""The same while others are refused for want of a place: a client that means it sends at once."""
+ASKED_SECONDS = 60.0
+"""So long after a refusal the places count as wanted: who was refused is still about, and this is looked at seldom."""
 REMEMBERED_SECONDS = 86_400.0
 """How much longer it is known that there was one: its client is told so, instead of that there never was."""
 HASHES = ("sha1", "sha256", "sha512", "md5")
@@ -241,10 +245,11 @@ def sweep(box: Box, moving: set[str]) -> None:
     Silence is what this process has seen of it, by a clock that nobody sets: when an upload's row says that it ends is
     only told to clients, and by how it changes it is known that something came."""
     now, seen, over = time.monotonic(), {}, []
+    empty = WANTED_SECONDS if now - box.lookout.turned_away < ASKED_SECONDS else EMPTY_SECONDS
     for upload_id, stamp in store.open_uploads(box.database).items():
         before, since = box.silences.get(upload_id, (None, now))
         seen[upload_id] = (stamp, now if upload_id in moving or stamp != before else since)
-        if now - seen[upload_id][1] > _patience(box, upload_id):
+        if now - seen[upload_id][1] > _patience(box, upload_id, empty):
             over.append(upload_id)
     box.silences = seen
     for upload_id in store.drop_uploads(box.database, over):
@@ -255,11 +260,11 @@ def sweep(box: Box, moving: set[str]) -> None:
     store.forget_old(box.database, time.time() - REMEMBERED_SECONDS)
 
 
-def _patience(box: Box, upload_id: str) -> float:
+def _patience(box: Box, upload_id: str, empty: float) -> float:
     try:
-        return SILENCE_SECONDS if media.arrived(box.config, upload_id) else EMPTY_SECONDS
+        return SILENCE_SECONDS if media.arrived(box.config, upload_id) else empty
     except StenoboxError:  # its file is gone
-        return EMPTY_SECONDS
+        return empty
 
 
 def settle_all(box: Box) -> None:

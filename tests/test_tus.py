@@ -387,6 +387,29 @@ def test_a_silent_upload_gives_its_place_back_and_one_that_moves_does_not(
     assert state_of(quiet, silent) == "not_found"
 
 
+def test_empty_uploads_give_their_places_up_when_others_are_refused_for_want_of_them(
+    quiet: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet.change_settings({"slots": 1, "queue_limit": 3}, "test")
+    clock = Monotonic(monkeypatch)
+    begun, moving, empty, other = begin_here(quiet, b"x"), *(begin_here(quiet) for _ in range(3))
+    resumable.sweep(quiet, {moving})
+    clock.now += resumable.WANTED_SECONDS + 1
+    resumable.sweep(quiet, {moving})
+    assert [state_of(quiet, one) for one in (begun, moving, empty, other)] == ["open"] * 4, "nobody wants them"
+    with pytest.raises(StenoboxError) as refused:
+        begin_here(quiet)
+    assert refused.value.code == "queue_full"
+    fresh = clock.now
+    resumable.sweep(quiet, {moving})
+    assert [state_of(quiet, one) for one in (begun, moving, empty, other)] == ["open", "open", "gone", "gone"]
+    late = [begin_here(quiet), begin_here(quiet)]
+    resumable.sweep(quiet, {moving})
+    clock.now = fresh + resumable.ASKED_SECONDS + 1
+    resumable.sweep(quiet, {moving})
+    assert [state_of(quiet, one) for one in late] == ["open", "open"], "whoever asked is long gone"
+
+
 @pytest.mark.parametrize("by", [3 * 3600.0, -3 * 3600.0, 60 * 86_400.0])
 def test_a_clock_that_is_set_ends_no_upload_and_keeps_none(
     quiet: Box, monkeypatch: pytest.MonkeyPatch, by: float

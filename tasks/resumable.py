@@ -64,7 +64,7 @@ def begin(
 def find(box: Box, upload_id: str, submitter: str = "") -> Upload:
     """The upload. Raises StenoboxError not_found for what is not this submitter's, gone for what is over."""
     upload = store.find_upload(box.database, upload_id) if is_id(upload_id) else None
-    if upload is None or (upload.job is not None and upload.job.submitter != submitter):
+    if upload is None or upload.submitter != submitter:
         raise StenoboxError("not_found", "There is no such upload.")
     if upload.job is None:
         raise StenoboxError("gone", "This upload was given up, or its time was over. Send the file again.")

@@ -131,6 +131,7 @@ uploads = sa.Table(
     sa.Column("submit", sa.Boolean, nullable=False),
     sa.Column("verified_to", sa.BigInteger),
     sa.Column("expires_at", sa.Float, nullable=False),
+    sa.Column("submitter", sa.String(64)),
     sa.Index("uploads_expires", "expires_at"),
 )
 

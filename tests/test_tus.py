@@ -282,6 +282,17 @@ def test_what_is_over_is_gone_and_what_never_was_is_not_found(server: Live) -> N
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
 
 
+def test_an_upload_that_is_over_belongs_to_its_submitter_too(server: Live) -> None:
+    mine, another = {"X-API-Key": "mine"}, {"X-API-Key": "another"}
+    path = begin(server, 10, mine)
+    assert ask(server, "DELETE", path, mine).status_code == 204
+    assert ask(server, "HEAD", path, mine).status_code == 410
+    for headers in (another, {}):
+        for method in ("HEAD", "GET", "DELETE"):
+            assert ask(server, method, path, headers).status_code == 404, method
+        refused(patch(server, path, 4, b"4", **headers), 404, "not_found")
+
+
 def test_an_upload_belongs_to_its_submitter(server: Live) -> None:
     path = begin(server, 10, {"X-API-Key": "mine"})
     assert ask(server, "HEAD", path).status_code == 404

@@ -61,6 +61,25 @@ def test_it_is_upgraded_and_its_jobs_go_on(config: Config, kept: Path) -> None:
     database.close()
 
 
+def test_uploads_of_earlier_versions_keep_their_owner(config: Config) -> None:
+    prepare_data_folder(config)
+    connection = sqlite.connect(str(config.jobs_db))
+    connection.executescript(next(path for path in KEPT if path.stem == "0.1.0").read_text(encoding="utf-8"))
+    [(job_id,)] = connection.execute("SELECT id FROM jobs WHERE state = 'receiving' LIMIT 1").fetchall()
+    connection.execute("UPDATE jobs SET submitter = 'somebody' WHERE id = ?", (job_id,))
+    connection.execute("DELETE FROM uploads")
+    for upload_id in (job_id, "0" * 32):
+        connection.execute(
+            "INSERT INTO uploads (id, metadata, submit, expires_at) VALUES (?, '', 0, 9e9)", (upload_id,)
+        )
+    connection.commit()
+    connection.close()
+    database = open_database(config)
+    whose = [store.find_upload(database, one) for one in (job_id, "0" * 32)]
+    assert [upload and upload.submitter for upload in whose] == ["somebody", None]
+    database.close()
+
+
 def test_every_released_version_is_here() -> None:
     log = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     released = set(re.findall(r"^## \[(\d+\.\d+\.\d+)\]", log, re.MULTILINE))

@@ -136,7 +136,7 @@ def admit(
             )
         )
         if plan is not None:
-            add_upload(connection, job_id, source.bytes, plan)
+            add_upload(connection, job_id, source.bytes, plan, submitter)
     return job_id
 
 

@@ -15,9 +15,10 @@ from tasks.store import rows
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One resumable upload; its id is its job's. length: bytes, None until it is told; metadata: the header, as it was
-    sent; submit: queue it once it is complete; verified_to: bytes of the file that count while a part with a checksum
-    arrives, None when all do; expires_at: seconds since 1970; job: None once the upload has expired or was deleted."""
+    """One resumable upload; its id is its job's. length: bytes, None until it is told; metadata: the header, as it
+    was sent; submit: queue it once it is complete; verified_to: bytes of the file that count while a part with a
+    checksum arrives, None when all do; expires_at: seconds since 1970; submitter: whose it is, None for one that
+    ended before that was written down; job: None once the upload has expired or was deleted."""
 
     id: str
     length: int | None
@@ -25,6 +26,7 @@ class Upload:
     submit: bool
     verified_to: int | None
     expires_at: float
+    submitter: str | None
     job: Job | None
 
 
@@ -39,9 +41,9 @@ class Plan:
     expires_at: float
 
 
-def add_upload(connection: Connection, upload_id: str, length: int | None, plan: Plan) -> None:
+def add_upload(connection: Connection, upload_id: str, length: int | None, plan: Plan, submitter: str) -> None:
     """Beside its job's row, in the transaction that admits it. length: bytes, None until it is told."""
-    values = {"metadata": plan.metadata, "submit": plan.submit, "expires_at": plan.expires_at}
+    values = {"metadata": plan.metadata, "submit": plan.submit, "expires_at": plan.expires_at, "submitter": submitter}
     connection.execute(sa.insert(uploads).values(id=upload_id, length=length, **values))
 
 

@@ -32,8 +32,7 @@ from tasks.wishes import check_extraction, check_transcription
 
 logger = logging.getLogger(__name__)
 
-GIVE_BACK_SECONDS = 5.0
-"""Until the place of a broken upload is given back, when that could not be written at once."""
+GIVE_BACK_SECONDS = 5.0  # until the place of a broken upload is given back, when that could not be written at once
 
 
 @dataclass
@@ -279,6 +278,8 @@ class Box:
             raise _wrong_state(self.get(job_id), "canceled")
         if undoable:
             self.undos.note()
+        elif job.finished:  # else whoever runs it does
+            media.drop(media.journal(self.config, job.id))
         if job.finished:
             metrics.finished(job)
         logger.info("job %s: a person canceled it", job.id)
@@ -302,10 +303,7 @@ class Box:
         undoable = undoable and job.state != State.RECEIVING
         if not store.delete(self.database, job.id, undoable=undoable, batch=batch):
             raise StenoboxError("not_found", "There is no such job. It may have been deleted.")
-        if undoable:
-            self.undos.note()
-        else:
-            media.remove(self.config, job_id)
+        self.undos.note() if undoable else media.remove(self.config, job_id)
         logger.info("job %s: a person deleted it", job_id)
         self.lookout.forget()
 

@@ -15,7 +15,7 @@ from tasks.db import Database
 from tasks.errors import StenoboxError
 from tasks.jobs import Job, State
 from tasks.queue import Queue
-from tasks.store import Mark
+from tasks.store import Action, Mark
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +44,11 @@ class Undos:
         self._since = {mark: self._since.get(mark, now) for mark in marks}
         whole = {mark.id: self._since[mark] for mark in marks if mark.id == mark.batch}
         over = [mark for mark in marks if now - whole.get(mark.batch or "", self._since[mark]) >= UNDO_SECONDS]
-        for job_id in store.let_go(self._database, over) if over else ():
-            media.remove(self._config, job_id)
+        for job_id, action in store.let_go(self._database, over) if over else ():
+            if action == Action.DELETED:
+                media.remove(self._config, job_id)
+            else:
+                media.drop(media.journal(self._config, job_id))
         if not marks:
             self._settled = noted
 

@@ -12,8 +12,10 @@ import pytest
 from starlette.requests import Request
 
 from tasks.capacity import Limits
+from tasks.choosing import Choice
 from tasks.errors import StenoboxError
 from tasks.jobs import Failure, Job, JobKind, Params, Source, Stage, State
+from tasks.models.catalogue import CATALOGUE
 from tasks.readiness import Reason
 from webapp import paths, templating
 from webapp.stories import Told
@@ -21,10 +23,12 @@ from webapp.stories import Told
 HOSTILE = "\u202egpj.<script>alert(1)</script>\" onmouseover='alert(1)' " + "x" * 300
 NOW = 1_795_400_000.0
 LIMITS = Limits(slots=2, queue_limit=20, max_bytes=2_000_000_000, max_seconds=4 * 3600)
-MODELS = [
-    SimpleNamespace(name="demo", title="demo", summary="Knows few words.", ready=True),
-    SimpleNamespace(name="small", title="small", summary="Good for most.", ready=False),
+CHOICES = [
+    Choice(CATALOGUE["demo"], ready=True, fits=True, memory=10**9, factor=0.1, measured=False),
+    Choice(CATALOGUE["small"], ready=False, fits=True, memory=2 * 10**9, factor=0.2, measured=False),
 ]
+ASKED: dict[str, Any] = {"choices": CHOICES, "recommended": CHOICES[1], "languages": [("de", "German")]}
+"""What forms need that ask for a model and a language."""
 TRANSCRIPT: dict[str, Any] = {
     "language": "en",
     "seconds": 9.0,
@@ -86,15 +90,17 @@ def render_index(*jobs: Job, **context: Any) -> str:
             in_batches=0,
         ),
         "times": {},
+        "room": True,
         "has_batches": False,
-        "models": MODELS,
         "default_model": "demo",
-        "languages": [("de", "German")],
+        "asks_model": False,
+        "may_set": True,
+        "takes_links": True,
         "refusal": None,
         "typed": {},
         "has_sample": True,
     }
-    return render("jobs/index.html", **(groups | page | context))
+    return render("jobs/index.html", **(groups | ASKED | page | context))
 
 
 def render_job(job: Job, transcript: dict[str, Any] | None = None, tries: Sequence[Told] = ()) -> str:
@@ -106,8 +112,11 @@ def render_job(job: Job, transcript: dict[str, Any] | None = None, tries: Sequen
         "reasons": [],
         "in_short": "",
         "times": {},
+        "refusal": None,
+        "typed": {},
+        "here": job.finished,
     }
-    return render("jobs/show.html", job=job, transcript=transcript, tries=tries, **region)
+    return render("jobs/show.html", job=job, transcript=transcript, tries=tries, **(region | ASKED))
 
 
 class Markup(HTMLParser):
@@ -302,10 +311,10 @@ def test_an_empty_box_offers_the_sample() -> None:
 def test_the_form_sends_the_fields_before_the_file() -> None:
     page = Markup(render_index())
     names = [a["name"] for t, a in page.tags if t in ("select", "input")]
-    assert names == ["model", "language", "url", "batch", "file"]
+    assert names == ["url", "language", "batch", "model", "file"]
     labels = set(page.values("label", "for"))
     assert {a["id"] for t, a in page.tags if t in ("select", "input")} <= labels
-    assert "small (downloads on first use)" in page.text
+    assert [a["value"] for t, a in page.tags if t == "option" and a["value"] in ("demo", "small")] == ["demo", "small"]
 
 
 def test_a_refusal_is_shown_with_the_time_to_come_back() -> None:

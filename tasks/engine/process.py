@@ -154,6 +154,7 @@ class EngineProcess:
             self._process.wait(children.STOP_SECONDS)
         except subprocess.TimeoutExpired:
             children.kill(self._process)
+        self._dead.wait(children.STOP_SECONDS)  # what it left is removed by whoever heard its last words
         logger.info("engine %d stopped", self.pid)
 
     def kill(self) -> None:

@@ -83,7 +83,7 @@ def closed(config: Config) -> list[Path]:
     for folder in (config.models, config.models / "aligners"):
         try:
             entries = sorted(folder.iterdir())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             continue
         except PermissionError:
             found.append(folder)

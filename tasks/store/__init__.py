@@ -109,7 +109,7 @@ from tasks.store.sessions import (
     note_login,
     note_seen,
 )
-from tasks.store.undos import Action, Mark, Undo, let_go, list_undos, note_batch, undo, undo_marks
+from tasks.store.undos import Action, Mark, Undo, can_be_undone, let_go, list_undos, note_batch, undo, undo_marks
 
 __all__ = [
     "HEAD",
@@ -146,6 +146,7 @@ __all__ = [
     "announced",
     "begin_batch",
     "begin_login_if_due",
+    "can_be_undone",
     "cancel",
     "cancel_if_owned",
     "change_limits",

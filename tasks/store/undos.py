@@ -135,16 +135,23 @@ def kept_ids(connection: Connection) -> Any:
     return connection.scalars(sa.select(_undo.id).where(_undo.action == Action.DELETED))
 
 
-def let_go(database: Database, marks: Iterable[Mark]) -> list[str]:
-    """Nobody can take these back any more. Returns the ids of those that were deleted: now their files may go."""
+def can_be_undone(database: Database, job_id: str) -> bool:
+    """Whether what was done to this job may still be taken back."""
+    with database.read() as connection:
+        return connection.scalar(sa.select(_undo.id).where(_undo.id == job_id)) is not None
+
+
+def let_go(database: Database, marks: Iterable[Mark]) -> list[tuple[str, Action]]:
+    """Nobody can take these back any more. Returns the ids of jobs and what was done to them: now what was kept for
+    them may go, of deleted ones all files, of canceled ones what was transcribed."""
     over = sa.delete(undos).where(_undo.id == sa.bindparam("what"), _undo.at == sa.bindparam("mark"))
     gone = []
     with database.write() as connection:
         for mark in marks:
             row = connection.execute(over.returning(_undo.action), {"what": mark.id, "mark": mark.at}).first()
-            if row is not None and row.action == Action.DELETED:
-                gone.append(mark.id)
-        history.forget(connection, gone)
+            if row is not None and mark.id != mark.batch:
+                gone.append((mark.id, Action(row.action)))
+        history.forget(connection, [job_id for job_id, action in gone if action == Action.DELETED])
     return gone
 
 

@@ -507,6 +507,7 @@ class TestInThisProcess:
         def fail(*_: Any, **__: Any) -> Sound:
             raise raised
 
+        (tmp_path / "any").write_bytes(b"")
         assert self.answer(monkeypatch, said, tmp_path / "any", hear=fail)["error"][0] == code
 
     @pytest.mark.parametrize("kind", ["mp3", "mkv", "wav"])

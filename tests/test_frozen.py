@@ -22,7 +22,7 @@ SECOND = """
 import contextlib, sys
 from tasks import worker
 worker.take_data_folder = lambda config, name: contextlib.nullcontext()
-worker.rescue = lambda config, database: None
+worker.rescue = lambda *_: None
 from webapp import cli
 sys.exit(cli.main(["worker"]))
 """

@@ -294,7 +294,7 @@ class TestAServer:
         waits = []
         for _ in range(20):
             job = ours.submit(short)
-            assert ours.finish(job)["note"] == "No speech found."
+            assert ours.finish(job)["note"].startswith("No speech found.")
             found = row(ours.data, job["id"])
             waits.append(found["started_at"] - found["queued_at"])
             assert ours.get(job["links"]["self"]).json()["attempts"] == 1

@@ -161,6 +161,7 @@ class EngineProcess:
         """End it at once. What it was running is told that this was deliberate."""
         self._deliberate = True
         children.kill(self._process)
+        self._dead.wait(children.STOP_SECONDS)  # as above
 
     def _cancel(self, number: int) -> None:
         self._send(op="cancel", id=number)

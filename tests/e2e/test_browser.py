@@ -521,7 +521,7 @@ def test_times_are_shown_in_the_readers_own_words(still: Live, visit: Visit) -> 
 
 
 def test_an_idle_page_asks_seldom_and_gets_304_however_late_its_scripts_come(still: Live, visit: Visit) -> None:
-    page = visit(still.url + "/healthz")
+    page = visit(still.url)
     answers: list[int] = []
 
     def late(route: Route) -> None:

@@ -169,7 +169,7 @@ class TestWhatItHears:
         true = TRUTH[LONG]["words"]
         errors, _ = pairs(words(alone[LONG][0]), true)
         print(f"two minutes: {errors} of {len(true)} words wrong, {errors / len(true):.1%}")
-        # Which int8 kernels CTranslate2 takes depends on the CPU: 4 to 6 words are wrong on one with AVX-512, 7 with AVX2.
+        # CTranslate2 takes its int8 kernels by the CPU: 4 to 6 words are wrong on one with AVX-512, 7 with AVX2 alone.
         assert errors / len(true) <= 0.04
         assert [segment["id"] for segment in alone[LONG][0]["segments"]] == list(range(len(alone[LONG][0]["segments"])))
 

@@ -440,6 +440,16 @@ def test_nothing_scrolls_sideways_on_a_phone_and_text_can_be_read(
         assert page.evaluate(CONTRAST) >= 7, path
 
 
+def test_on_a_phone_every_form_and_list_has_the_width_of_the_page(still: Live, visit: Visit) -> None:
+    page = visit(still.url, viewport={"width": 375, "height": 700})
+    for path in ("/", "/limits", "/jobs/finished", "/batches"):
+        page.goto(still.url + path)
+        for part in page.locator("main .card:visible, main .lists:visible").all():
+            box = part.bounding_box()
+            assert box is not None
+            assert box["width"] > 300, (path, part.get_attribute("class"))
+
+
 def test_no_page_complains_in_any_state(still: Live, visit: Visit, pages: Pages) -> None:
     pages.allow("404")
     jobs = put_every_state(still.box)

@@ -456,14 +456,14 @@ def test_only_two_links_are_looked_into_at_once(box: Box, monkeypatch: pytest.Mo
     wait_until(lambda: ingest.look(box, URL) == preview, 5)
 
 
-def test_a_look_that_dies_is_an_error_of_ours(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_look_that_dies_is_a_crash_of_its_process(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     def dies(url: str, terms: links.Terms) -> links.Preview:
         raise ChildDied("downloader", "was killed (SIGKILL)")
 
     monkeypatch.setattr(ingest.links, "look", dies)
     with pytest.raises(StenoboxError) as refused:
         ingest.look(box, URL)
-    assert refused.value.code == "internal"
+    assert refused.value.code == "engine_crashed"
 
 
 def test_queue_messages_for_links_are_known(tmp_path: Path) -> None:

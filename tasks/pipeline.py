@@ -209,7 +209,7 @@ class Pipeline:
             self._outcomes.forget(running.job.id)
         if job is not None and job.finished:
             metrics.finished(job)
-            if not store.can_be_undone(self._database, job.id):  # else it goes on where it was
+            if job.state != State.CANCELED or not store.can_be_undone(self._database, job.id):
                 media.drop(media.journal(self._config, job.id))
         if job is None or job.state != State.COMPLETED:
             media.drop_made(self._config, running.job.id, running.token)
